@@ -1,0 +1,1 @@
+"""Annotation of forged pairs by people."""

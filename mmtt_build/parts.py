@@ -1,0 +1,124 @@
+"""The facial-part vocabularies and the maps between them.
+
+Three vocabularies meet here: the 19 parsing classes (two orders are in use), the 21 description
+labels of MMTT in their official order, and the sides. `l_` and `r_` are the **subject's** left and
+right: `l_eye` lies in the right half of the picture. `ear_r` is the earring and `r_ear` the right
+ear; `neck_l` is the necklace; `u_lip`/`l_lip` are the upper and the lower lip.
+
+A part map in this project is always a (512, 512) uint8 array of `CLASSES` indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLASSES = (
+    "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
+    "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
+)  # fmt: skip
+"""CelebAMask-HQ's order (also ParseNet, MaskGAN). Later classes lie on top of earlier ones."""
+
+BISENET_CLASSES = (
+    "background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear", "ear_r",
+    "nose", "mouth", "u_lip", "l_lip", "neck", "neck_l", "cloth", "hair", "hat",
+)  # fmt: skip
+"""The order of zllrunning's BiSeNet and facexlib: glasses over eyes, hair and hat on top."""
+
+INDEX = {name: i for i, name in enumerate(CLASSES)}
+
+COLOURS = (
+    (0, 0, 0), (204, 0, 0), (76, 153, 0), (204, 204, 0), (51, 51, 255), (204, 0, 204), (0, 255, 255),
+    (255, 204, 204), (102, 51, 0), (255, 0, 0), (102, 204, 0), (255, 255, 0), (0, 0, 153), (0, 0, 204),
+    (255, 51, 153), (0, 204, 204), (0, 51, 0), (255, 153, 51), (0, 204, 0),
+)  # fmt: skip
+"""CelebAMask-HQ's official RGB colour of each class, in the order of `CLASSES`."""
+
+LABELS = (
+    "eye", "pupil", "lip", "mouth", "nose", "ear", "cheek", "forehead", "chin", "jaw", "eyebrow", "tooth",
+    "tongue", "beard", "mustache", "skin", "hair", "wrinkle", "freckle", "scar", "dimple",
+)  # fmt: skip
+"""MMTT's 21 description labels, in the index order of the published `multilabel` vector."""
+
+LABEL_CLASSES: dict[str, tuple[str, ...]] = {
+    "eye": ("l_eye", "r_eye"),
+    "pupil": ("l_eye", "r_eye"),
+    "lip": ("u_lip", "l_lip"),
+    "mouth": ("mouth", "u_lip", "l_lip"),
+    "nose": ("nose",),
+    "ear": ("l_ear", "r_ear"),
+    "cheek": ("skin",),
+    "forehead": ("skin",),
+    "chin": ("skin",),
+    "jaw": ("skin",),
+    "eyebrow": ("l_brow", "r_brow"),
+    "tooth": ("mouth", "u_lip", "l_lip"),
+    "tongue": ("mouth", "u_lip", "l_lip"),
+    "beard": ("skin", "hair", "u_lip", "l_lip"),
+    "mustache": ("skin", "hair", "u_lip", "l_lip"),
+    "skin": ("skin",),
+    "hair": ("hair",),
+    "wrinkle": ("skin",),
+    "freckle": ("skin",),
+    "scar": ("skin",),
+    "dimple": ("skin",),
+}
+"""Which parsing classes a description label can refer to."""
+
+_MIRROR = {"l_eye": "r_eye", "l_brow": "r_brow", "l_ear": "r_ear"}
+MIRRORED = {**{name: name for name in CLASSES}, **_MIRROR, **{right: left for left, right in _MIRROR.items()}}
+"""The class that a class becomes in the mirror image."""
+
+LabelMap = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+TOUCHED_SHARE = 0.02
+"""A mask touches a part from this share of the part's pixels on: below it is the seam's width, not the part."""
+
+
+def side(name: str) -> str:
+    """The subject's side of a parsing class: "left", "right" or "" where it has none."""
+    if MIRRORED[name] == name:
+        return ""
+    return "left" if name.startswith("l_") else "right"
+
+
+def reorder(labels: LabelMap, order: Sequence[str]) -> LabelMap:
+    """Rewrites a label map whose values index `order` (e.g. `BISENET_CLASSES`) as indices of `CLASSES`.
+
+    Only the numbering changes; which class lies on top where two overlap was decided by whoever made the map.
+    """
+    table = np.array([INDEX[name] for name in order], np.uint8)
+    return table[labels]
+
+
+def select(labels: LabelMap, names: Iterable[str]) -> Mask:
+    """Pixels of a part map (H, W) uint8 that belong to any of the named classes, as (H, W) bool."""
+    wanted = np.zeros(256, np.bool_)
+    wanted[[INDEX[name] for name in names]] = True
+    return wanted[labels]
+
+
+def areas(labels: LabelMap) -> NDArray[np.int64]:
+    """Pixel count of each class, (19,), of a part map (H, W) uint8."""
+    return np.bincount(labels.ravel(), minlength=len(CLASSES))[: len(CLASSES)]
+
+
+def touched(labels: LabelMap, mask: Mask) -> list[str]:
+    """Classes (background aside) of which the mask covers at least `TOUCHED_SHARE`, in class order."""
+    whole, inside = areas(labels), areas(labels[mask])
+    return [
+        name
+        for i, name in enumerate(CLASSES)
+        if i and inside[i] and inside[i] >= TOUCHED_SHARE * whole[i]
+    ]
+
+
+def label_vector(labels: Iterable[str]) -> list[int]:
+    """The 21-vector of 0/1, official order, for description labels given by name."""
+    chosen = set(labels)
+    if unknown := chosen - set(LABELS):
+        raise KeyError(f"unknown description labels {sorted(unknown)}; the 21 are {', '.join(LABELS)}")
+    return [int(name in chosen) for name in LABELS]

@@ -1,0 +1,34 @@
+"""The records that stages exchange. Their row form is in `schema`, and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SIZE = 512
+"""Side of every stored image and mask, in pixels (MMTT, section on data sources)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pristine:
+    """Facts about one unmanipulated face, as far as planning needs them; no pixels.
+
+    Attributes:
+        id: `<source>-<name>`, e.g. "celebamask-hq-00017".
+        identity_group: all images of one person (and near-duplicates); the atom of a split.
+        licence: short name of the image's own licence.
+        part_areas: pixels of each of the 19 parsing classes at 512x512; all zero without a part map.
+        points: x, y of subject's left eye, right eye, nose, mouth's left and right corner, in pixels at
+            512x512 (10 numbers); empty when the part map lacks one of them.
+        skin_lab: mean CIE L*a*b* of the skin, 3 numbers in OpenCV's float range; empty without skin.
+    """
+
+    id: str
+    identity_group: str
+    licence: str
+    part_areas: tuple[int, ...]
+    points: tuple[float, ...]
+    skin_lab: tuple[float, ...]
+
+    def area(self, index: int) -> int:
+        """Pixels of the parsing class with this index."""
+        return self.part_areas[index]
