@@ -36,7 +36,12 @@ _PNG_COLOUR = (
     cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
     cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP,
 )  # fmt: skip
-_PNG_FLAT = (cv2.IMWRITE_PNG_COMPRESSION, 1)
+# No filter and run lengths only: 0.6 ms and 1.5 kB for an ellipse mask, against 3.3 ms with the defaults.
+_PNG_FLAT = (
+    cv2.IMWRITE_PNG_COMPRESSION, 1,
+    cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
+    cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE,
+)  # fmt: skip
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 

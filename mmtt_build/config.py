@@ -1,0 +1,238 @@
+"""The recipe: `mmtt.toml` as frozen dataclasses, with every mistake named by line, value and fix.
+
+The dataclasses below are the one list of keys and defaults; `data/mmtt.toml` is the commented form that
+`mmtt init` writes, and a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from mmtt_build.errors import ConfigError
+
+FILE_NAME = "mmtt.toml"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What is being built.
+
+    Attributes:
+        name: goes into the card and the release's file names.
+        version: of the release that `export` writes; a released version is never overwritten.
+        language: ISO 639-1 code of the descriptions.
+        terms: under which the release may be used.
+    """
+
+    name: str = "my-dataset"
+    version: str = "0.1.0"
+    language: str = "en"
+    terms: str = "Research use only, under a data usage agreement; no re-identification; no redistribution."
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """How sources are read.
+
+    Attributes:
+        near_duplicate_bits: two images whose 256-bit perceptual hashes differ in at most so many bits are one identity
+            group.
+        exclude_known_defects: leave out the images that the source's users reported as defective or duplicate.
+        min_age: with FFHQ-Aging labels, every age group that begins below this is left out.
+    """
+
+    near_duplicate_bits: int = 40
+    exclude_known_defects: bool = True
+    min_age: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Shares of the splits, by identity group and by forgery (MMTT: 8:1:1)."""
+
+    train: float = 0.8
+    val: float = 0.1
+    test: float = 0.1
+
+    def shares(self) -> dict[str, float]:
+        """Share per split name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is forged.
+
+    Attributes:
+        seed: of everything random; another seed, another dataset.
+        per_image: forgeries per usable pristine image (MMTT: 152,217 of 100,000).
+        total: forgeries in all; 0 takes `per_image` instead.
+        sequential: share of single-image edits that start from an earlier forgery instead of the pristine.
+    """
+
+    seed: int = 2026
+    per_image: float = 1.52217
+    total: int = 0
+    sequential: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Qc:
+    """Thresholds of the QC rules.
+
+    Attributes:
+        min_observation_s: least time an annotator looks at a pair, in seconds (MMTT: one minute).
+        max_words: longest description, in words separated by white space (MMTT: 120).
+    """
+
+    min_observation_s: float = 60.0
+    max_words: int = 120
+
+
+def _default_mix() -> dict[str, float]:
+    return {"blendswap": 0.195, "splice": 0.10, "patchfill": 0.547, "warp": 0.158}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The whole of `mmtt.toml`.
+
+    Attributes:
+        sources: folder per source adapter, for `mmtt build ingest` without arguments and `mmtt build run`.
+        mix: share of the forgeries per method; sums to 1.
+    """
+
+    dataset: Dataset = field(default_factory=Dataset)
+    ingest: Ingest = field(default_factory=Ingest)
+    split: Split = field(default_factory=Split)
+    plan: Plan = field(default_factory=Plan)
+    qc: Qc = field(default_factory=Qc)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    mix: Mapping[str, float] = field(default_factory=_default_mix)
+
+
+def load(path: Path) -> Recipe:
+    """Reads and checks a recipe.
+
+    Raises:
+        ConfigError: naming the file, the line, the value found and the fix.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist", "mmtt init DIR makes a workspace") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text: {error}", "save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}", "texts need quotes, lists brackets") from error
+    recipe: Recipe = _Reader(path, text).record(Recipe, data, ())
+    _check(recipe, _Reader(path, text))
+    return recipe
+
+
+class _Reader:
+    """Turns parsed TOML into dataclasses and knows on which line each key stands."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines: dict[tuple[str, ...], int] = {}
+        table: tuple[str, ...] = ()
+        for number, line in enumerate(text.splitlines(), 1):
+            if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+                table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+                self.lines.setdefault(table, number)
+            elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+                parts = tuple(part.strip("\"'") for part in key[1].split("."))
+                self.lines.setdefault(table + parts, number)
+
+    def error(self, key: tuple[str, ...], message: str, fix: str) -> ConfigError:
+        line = next((self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines), 1)
+        return ConfigError(f"{self.path}, line {line}: {'.'.join(key)}: {message}", fix)
+
+    def record(self, kind: type, data: Mapping[str, Any], at: tuple[str, ...]) -> Any:
+        hints = get_type_hints(kind)
+        for key in data:
+            if key not in hints:
+                close = difflib.get_close_matches(key, hints, 1)
+                meant = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(hints)}"
+                raise self.error((*at, key), "unknown key", meant)
+        values = {
+            f.name: self.value(hints[f.name], data[f.name], (*at, f.name)) for f in fields(kind) if f.name in data
+        }
+        missing = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+        for name in missing:
+            if name not in values:
+                raise self.error((*at, name), "missing", f"add {name} = ...")
+        return kind(**values)
+
+    def value(self, kind: Any, value: Any, at: tuple[str, ...]) -> Any:
+        if get_origin(kind) is Mapping:
+            if not isinstance(value, dict):
+                raise self.error(at, f"is {value!r}, needs a table", f"write it as [{'.'.join(at)}] with one key a line")
+            return {key: self.value(get_args(kind)[1], item, (*at, key)) for key, item in value.items()}
+        if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
+            if not isinstance(value, dict):
+                raise self.error(at, f"is {value!r}, needs a table", f"write it as [{'.'.join(at)}] with one key a line")
+            return self.record(kind, value, at)
+        if kind is float and type(value) is int:
+            return float(value)
+        if type(value) is not kind:
+            names = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+            raise self.error(at, f"is {value!r}, needs {names[kind]}", f"e.g. {at[-1]} = {_example(kind)}")
+        if kind is float and not math.isfinite(value):
+            raise self.error(at, f"is {value!r}, needs a finite number", f"e.g. {at[-1]} = 0.5")
+        return value
+
+
+def _example(kind: type) -> str:
+    return {str: '"text"', int: "10", float: "0.5", bool: "true"}[kind]
+
+
+def _check(recipe: Recipe, reader: _Reader) -> None:
+    """Values that have the right type and still make no sense."""
+    split = recipe.split.shares()
+    for name, share in split.items():
+        if not 0 <= share <= 1:
+            raise reader.error(("split", name), f"is {share:g}", "a share lies between 0 and 1")
+    if abs(sum(split.values()) - 1) > 1e-6:
+        raise reader.error(("split",), f"shares sum to {sum(split.values()):g}, not 1", "e.g. 0.8, 0.1, 0.1")
+    if not recipe.mix:
+        raise reader.error(("mix",), "names no method", "e.g. blendswap = 1.0")
+    for name, share in recipe.mix.items():
+        if not 0 <= share <= 1:
+            raise reader.error(("mix", name), f"is {share:g}", "a share lies between 0 and 1")
+    if abs(sum(recipe.mix.values()) - 1) > 1e-6:
+        total = sum(recipe.mix.values())
+        raise reader.error(("mix",), f"shares sum to {total:g}, not 1", f"divide each by {total:g}")
+    ranges: dict[tuple[str, str], tuple[float, float]] = {
+        ("plan", "seed"): (0, 2**62),
+        ("plan", "per_image"): (0, 1000),
+        ("plan", "total"): (0, 10**9),
+        ("plan", "sequential"): (0, 1),
+        ("ingest", "near_duplicate_bits"): (0, 80),
+        ("ingest", "min_age"): (0, 120),
+        ("qc", "min_observation_s"): (0, 86_400),
+        ("qc", "max_words"): (1, 10_000),
+    }
+    for (section, key), (low, high) in ranges.items():
+        value = getattr(getattr(recipe, section), key)
+        if not low <= value <= high:
+            raise reader.error((section, key), f"is {value:g}", f"between {low:g} and {high:g}")
+    patterns = {
+        "name": (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_', '-', e.g. faces-2026"),
+        "version": (r"\d+\.\d+\.\d+([.-][A-Za-z0-9.]+)?", "three numbers, e.g. 0.1.0"),
+        "language": (r"[a-z]{2}", "an ISO 639-1 code, e.g. en or zh"),
+    }
+    for key, (pattern, fix) in patterns.items():
+        text = getattr(recipe.dataset, key)
+        if not re.fullmatch(pattern, text):
+            raise reader.error(("dataset", key), f"is {text!r}", fix)

@@ -1,0 +1,138 @@
+"""The tables of a workspace and the triplet row of a release: the only place that names columns.
+
+Each table's first column is its key; a row is superseded by a later row with the same key.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Of the triplet row; raised when a column changes its meaning or type, not when one is added."""
+
+PRISTINE = pa.schema(
+    [
+        ("id", pa.string()),  # <source>-<name>
+        ("source", pa.string()),  # adapter, e.g. "celebamask-hq"
+        ("status", pa.string()),  # ok | excluded (by a rule) | failed (a bad file)
+        ("reason", pa.string()),  # why not ok
+        ("identity", pa.string()),  # identity as the source dataset gives it, or null
+        ("official_split", pa.string()),  # the source dataset's own partition, or null
+        ("licence", pa.string()),  # of this image
+        ("licence_url", pa.string()),
+        ("author", pa.string()),
+        ("url", pa.string()),  # where the image was published
+        ("original", pa.string()),  # path inside the source folder
+        ("original_size", pa.int32()),  # side in pixels before resizing
+        ("content_hash", pa.string()),  # blake2b-128 of the original file
+        ("phash", pa.binary(32)),  # 256-bit perceptual hash of the stored image
+        ("road", pa.string()),  # images.ROAD
+        ("image", pa.string()),  # stored PNG, relative to the workspace
+        ("parts", pa.string()),  # stored part map, or null
+        ("parts_origin", pa.string()),  # masks | labels | landmarks, or null
+        ("part_areas", pa.list_(pa.int32())),  # 19 pixel counts
+        ("points", pa.list_(pa.float32())),  # records.Pristine.points
+        ("skin_lab", pa.list_(pa.float32())),
+        ("landmarks", pa.list_(pa.float32())),  # 68 x, y at 512 px, or null
+    ]
+)
+
+GROUPS = pa.schema([("id", pa.string()), ("identity_group", pa.string()), ("split", pa.string())])
+
+PLAN = pa.schema(
+    [
+        ("forgery_id", pa.string()),
+        ("method", pa.string()),
+        ("family", pa.string()),
+        ("split", pa.string()),
+        ("identity_group", pa.string()),
+        ("base_id", pa.string()),
+        ("source_id", pa.string()),  # donor, or null
+        ("parent_id", pa.string()),  # earlier forgery that this one starts from, or null
+        ("seed", pa.int64()),
+        ("params", pa.string()),  # JSON
+    ]
+)
+
+FORGERIES = pa.schema(
+    [
+        ("forgery_id", pa.string()),
+        ("status", pa.string()),  # ok | rejected (the method or the contract said no) | failed (an error)
+        ("reason", pa.string()),
+        ("method", pa.string()),
+        ("split", pa.string()),
+        ("image", pa.string()),
+        ("mask", pa.string()),
+        ("mask_origin", pa.string()),  # process | composite
+        ("parts", pa.list_(pa.string())),  # parsing classes that the mask touches
+        ("mask_area", pa.float32()),
+        ("changed_share", pa.float32()),
+        ("mean_change", pa.float32()),
+        ("image_crc", pa.int64()),  # CRC-32 of the PNG files: export refuses a file that is not what was forged
+        ("mask_crc", pa.int64()),
+    ]
+)
+
+ANNOTATIONS = pa.schema(
+    [
+        ("annotation_id", pa.string()),
+        ("forgery_id", pa.string()),
+        ("answer", pa.string()),  # described | nothing-visible | broken-pair
+        ("description", pa.string()),  # the annotator's own words
+        ("language", pa.string()),
+        ("labels", pa.list_(pa.int8(), 21)),
+        ("annotator", pa.string()),  # pseudonymous id
+        ("observation_s", pa.float32()),
+        ("origin", pa.string()),  # human | scripted (a stand-in; never presented as human)
+    ]
+)
+
+FINDING = pa.struct([("rule", pa.string()), ("severity", pa.string()), ("message", pa.string())])
+
+FINDINGS = pa.schema(
+    [
+        ("annotation_id", pa.string()),
+        ("forgery_id", pa.string()),
+        ("verdict", pa.string()),  # accept | review | reject
+        ("findings", pa.list_(FINDING)),
+    ]
+)
+
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+TRIPLETS = pa.schema(
+    [
+        pa.field("forgery_id", pa.string(), nullable=False),
+        pa.field("base_id", pa.string(), nullable=False),
+        ("source_id", pa.string()),
+        ("parent_id", pa.string()),
+        pa.field("image", _IMAGE, nullable=False),
+        pa.field("mask", _IMAGE, nullable=False),
+        ("description", pa.string()),
+        pa.field("labels", pa.list_(pa.int8(), 21)),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("family", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("identity_group", pa.string(), nullable=False),
+        ("licence", pa.string()),
+        ("parts", pa.list_(pa.string())),
+        ("sides", pa.list_(pa.string())),  # per entry of parts: left, right or "" (the subject's)
+        ("mask_origin", pa.string()),
+        ("mask_area", pa.float32()),
+        ("changed_share", pa.float32()),
+        ("mean_change", pa.float32()),
+        ("seed", pa.int64()),
+        ("params", pa.string()),
+        ("annotator", pa.string()),
+        ("observation_s", pa.float32()),
+        ("language", pa.string()),
+        ("description_origin", pa.string()),
+        ("dataset", pa.string()),
+        ("dataset_version", pa.string()),
+        ("schema_version", pa.int32()),
+    ]
+)
+"""A row of a release."""
+
+PRISTINE_IMAGE = pa.field("pristine", _IMAGE)
+"""Added to `TRIPLETS` by `mmtt build export --with-pristine`."""

@@ -1,0 +1,139 @@
+"""Tables as immutable Parquet shards, and files that appear whole or not at all.
+
+A table is a folder of shards. A writer writes each shard under a temporary name and renames it into
+place, so a reader sees a shard completely or not at all, whenever the writer is killed. Readers see the
+union of the shards; of several rows with one key the one in the latest shard counts.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from mmtt_build.errors import StoreError
+
+TEMPORARY = ".tmp-"
+"""Prefix of files that are being written; readers ignore them."""
+
+
+def write_file(path: Path, data: bytes, durable: bool = False) -> None:
+    """Writes a file under a temporary name and renames it into place, making its folder if needed.
+
+    Args:
+        path: final path.
+        data: content.
+        durable: flush to the disk before the rename, so that a power cut cannot leave an empty file.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    try:
+        try:
+            file = temporary.open("wb")
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = temporary.open("wb")
+        with file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class Table:
+    """One table of a workspace.
+
+    Args:
+        folder: where the shards lie; made at the first write.
+        schema: Arrow schema; the first column is the key.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.folder = folder
+        self.schema = schema
+        self.key: str = schema.names[0]
+
+    def shards(self) -> list[Path]:
+        """Finished shards, earliest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(p for p in self.folder.glob("*.parquet") if not p.name.startswith(TEMPORARY))
+
+    def append(self, rows: Sequence[Mapping[str, Any]] | pa.Table) -> None:
+        """Writes one shard; an empty one is not written.
+
+        Args:
+            rows: records by column name (absent columns become null), or a table of this schema.
+        """
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=self.schema)
+        if table.num_rows == 0:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Names sort by time of writing; the random tail keeps apart what two processes write in one nanosecond.
+        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.parquet"
+        temporary = self.folder / f"{TEMPORARY}{name}"
+        try:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / name)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def read(self, columns: Iterable[str] | None = None) -> pa.Table:
+        """The current rows, ordered by key.
+
+        Raises:
+            StoreError: a shard is damaged; the message names it.
+        """
+        names = list(columns) if columns is not None else self.schema.names
+        wanted = pa.schema([self.schema.field(name) for name in dict.fromkeys([self.key, *names])])
+        shards = self.shards()
+        if not shards:
+            return wanted.empty_table().select(names)
+        try:
+            table = ds.dataset([str(p) for p in shards], schema=wanted, format="parquet").to_table()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._damaged(shards, error) from error
+        return _latest(table, self.key).select(names)
+
+    def _damaged(self, shards: list[Path], error: Exception) -> StoreError:
+        for shard in shards:
+            try:
+                pq.read_table(shard, page_checksum_verification=True)
+            except (pa.ArrowInvalid, OSError) as reason:
+                return StoreError(
+                    f"{shard} is damaged: {reason}", "delete it and run the same command again: its rows are made anew"
+                )
+        return StoreError(f"{self.folder} cannot be read: {error}")
+
+    def keys(self, **equals: str) -> pa.ChunkedArray:
+        """Keys of the current rows whose columns equal the given values."""
+        table = self.read([self.key, *equals])
+        for name, value in equals.items():
+            table = table.filter(pc.equal(table[name], value))
+        return table[self.key]
+
+
+def _latest(table: pa.Table, key: str) -> pa.Table:
+    """Rows sorted by key; of equal keys the last one."""
+    order = pc.sort_indices(table, sort_keys=[(key, "ascending")])  # stable, so shard order survives among equals
+    table = table.take(order)
+    keys = table[key].combine_chunks()
+    if len(keys) < 2:
+        return table
+    last = np.append(pc.not_equal(keys[:-1], keys[1:]).to_numpy(zero_copy_only=False), True)
+    return table if last.all() else table.filter(pa.array(last))
