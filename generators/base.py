@@ -84,6 +84,8 @@ class Method(ABC):
         family: the kind of forgery.
         needs_source: whether a donor is drawn for each row.
         batch_size: how many jobs `forge` likes to get at once.
+        mask_origin: "process" where the mask is what the process itself changed, "composite" where the method repaints
+            the whole frame and the stage's mask decides what of it is kept.
         changes_geometry: whether parts move, so that the part map no longer fits the result.
     """
 
@@ -91,6 +93,7 @@ class Method(ABC):
     family: ClassVar[Family]
     needs_source: ClassVar[bool] = False
     batch_size: ClassVar[int] = 1
+    mask_origin: ClassVar[str] = "process"
     changes_geometry: ClassVar[bool] = False
 
     @abstractmethod

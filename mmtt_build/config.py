@@ -177,11 +177,15 @@ class _Reader:
     def value(self, kind: Any, value: Any, at: tuple[str, ...]) -> Any:
         if get_origin(kind) is Mapping:
             if not isinstance(value, dict):
-                raise self.error(at, f"is {value!r}, needs a table", f"write it as [{'.'.join(at)}] with one key a line")
+                raise self.error(
+                    at, f"is {value!r}, needs a table", f"write it as [{'.'.join(at)}] with one key a line"
+                )
             return {key: self.value(get_args(kind)[1], item, (*at, key)) for key, item in value.items()}
         if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
             if not isinstance(value, dict):
-                raise self.error(at, f"is {value!r}, needs a table", f"write it as [{'.'.join(at)}] with one key a line")
+                raise self.error(
+                    at, f"is {value!r}, needs a table", f"write it as [{'.'.join(at)}] with one key a line"
+                )
             return self.record(kind, value, at)
         if kind is float and type(value) is int:
             return float(value)

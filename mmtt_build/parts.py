@@ -109,11 +109,7 @@ def areas(labels: LabelMap) -> NDArray[np.int64]:
 def touched(labels: LabelMap, mask: Mask) -> list[str]:
     """Classes (background aside) of which the mask covers at least `TOUCHED_SHARE`, in class order."""
     whole, inside = areas(labels), areas(labels[mask])
-    return [
-        name
-        for i, name in enumerate(CLASSES)
-        if i and inside[i] and inside[i] >= TOUCHED_SHARE * whole[i]
-    ]
+    return [name for i, name in enumerate(CLASSES) if i and inside[i] and inside[i] >= TOUCHED_SHARE * whole[i]]
 
 
 def label_vector(labels: Iterable[str]) -> list[int]:

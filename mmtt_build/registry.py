@@ -62,6 +62,7 @@ SOURCES = Registry(
         "celebamask-hq": "mmtt_build.sources.celebamask_hq:CelebAMaskHQ",
         "ffhq": "mmtt_build.sources.ffhq:FFHQ",
         "folder": "mmtt_build.sources.folder:Folder",
+        "portraits": "mmtt_build.sources.portraits:Portraits",
     },
     group="mmtt.sources",
 )

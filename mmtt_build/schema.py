@@ -68,7 +68,10 @@ FORGERIES = pa.schema(
         ("mask_area", pa.float32()),
         ("changed_share", pa.float32()),
         ("mean_change", pa.float32()),
-        ("image_crc", pa.int64()),  # CRC-32 of the PNG files: export refuses a file that is not what was forged
+        (
+            "image_crc",
+            pa.int64(),
+        ),  # CRC-32 of the PNG files: export refuses a file that is not what was forged
         ("mask_crc", pa.int64()),
     ]
 )

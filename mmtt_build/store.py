@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -116,7 +116,8 @@ class Table:
                 pq.read_table(shard, page_checksum_verification=True)
             except (pa.ArrowInvalid, OSError) as reason:
                 return StoreError(
-                    f"{shard} is damaged: {reason}", "delete it and run the same command again: its rows are made anew"
+                    f"{shard} is damaged: {reason}",
+                    "delete it and run the same command again: its rows are made anew",
                 )
         return StoreError(f"{self.folder} cannot be read: {error}")
 
@@ -137,3 +138,37 @@ def _latest(table: pa.Table, key: str) -> pa.Table:
         return table
     last = np.append(pc.not_equal(keys[:-1], keys[1:]).to_numpy(zero_copy_only=False), True)
     return table if last.all() else table.filter(pa.array(last))
+
+
+class Appender:
+    """Collects rows of a table and writes them as shards now and then, and when it is closed.
+
+    A shard is written once 2 s, or 1 % of the run so far, have passed: a killed run loses at most that, and
+    a week-long run still leaves some hundred shards instead of a hundred thousand.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._rows: list[Mapping[str, Any]] = []
+        self._started = self._flushed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Nothing is opened before the first row."""
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """Writes what is left, also when the run ends in an error or an interrupt."""
+        self.flush()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Takes a row whose files are in place already."""
+        self._rows.append(row)
+        now = time.monotonic()
+        if now - self._flushed > max(2.0, 0.01 * (now - self._started)):
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was collected so far as a shard."""
+        self.table.append(self._rows)
+        self._rows = []
+        self._flushed = time.monotonic()

@@ -1,0 +1,1 @@
+"""Source adapters: CelebAMask-HQ, FFHQ, plain folders, drawn portraits."""

@@ -1,0 +1,113 @@
+"""FFHQ: 70,000 aligned faces at 1024 px, with landmarks, authors and licences in one large JSON file.
+
+Accepted layouts: `images1024x1024/<id - id mod 1000>/<5 digits>.png`, one flat folder, or resized copies of either.
+`ffhq-dataset-v2.json` (255 MB) is streamed: memory stays that of one entry.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ijson
+
+from mmtt_build.errors import SourceError
+from mmtt_build.records import SIZE
+from mmtt_build.sources.base import Item, Landmarks, Options, Source, numbered
+
+METADATA = "ffhq-dataset-v2.json"
+UNKNOWN_LICENCE = "FFHQ: per-image licence unknown (no metadata file)"
+
+
+class FFHQ(Source):
+    """A folder with FFHQ images in it, at any depth."""
+
+    def __init__(self, root: Path, options: Options) -> None:
+        super().__init__(root, options)
+        folder = next(p for p in (root / "images1024x1024", root) if p.is_dir())
+        self.images = numbered(folder, (".png", ".jpg", ".jpeg", ".webp"), recursive=True)
+        if not self.images:
+            raise SourceError(f"{root} has no image named by its number, such as 00000.png", "name the FFHQ folder")
+        self.metadata = root / METADATA
+        self.too_young = _age_groups_below(options.aging_csv, options.min_age) if options.aging_csv else {}
+
+    def __len__(self) -> int:
+        """Number of images on disk."""
+        return len(self.images)
+
+    def items(self) -> Iterator[Item]:
+        """Images in the order of the metadata, then those it does not name."""
+        left = dict(self.images)
+        if self.metadata.is_file():
+            try:
+                with self.metadata.open("rb") as file:
+                    for key, entry in ijson.kvitems(file, "", use_float=True):
+                        if key.isdecimal() and (path := left.pop(int(key), None)):
+                            yield self._item(int(key), path, entry if isinstance(entry, dict) else {})
+            except ijson.JSONError as error:
+                raise SourceError(
+                    f"{self.metadata} is damaged: {error}", "download it again (md5 425ae20f...)"
+                ) from error
+        for number, path in left.items():
+            yield self._item(number, path, {})
+
+    def _item(self, number: int, path: Path, entry: Mapping[str, Any]) -> Item:
+        meta = _dict(entry.get("metadata"))
+        category = {"training": "train", "validation": "val"}.get(str(entry.get("category")))
+        landmarks, problem = _landmarks(_dict(entry.get("image")))
+        if not entry:
+            problem = f"not in {METADATA}: no landmarks, no part map" if self.metadata.is_file() else f"no {METADATA}"
+        return Item(
+            name=f"{number:05d}",
+            path=path,
+            parts=landmarks,
+            official_split=category,
+            licence=self.options.licence or _text(meta.get("license")) or UNKNOWN_LICENCE,
+            licence_url=_text(meta.get("license_url")),
+            author=_text(meta.get("author")),
+            url=_text(meta.get("photo_url")),
+            excluded=self.excluded_by_user(str(number), path.stem, path.name) or self.too_young.get(number, ""),
+            note=problem,
+        )
+
+
+def _dict(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _landmarks(image: Mapping[str, Any]) -> tuple[Landmarks | None, str]:
+    """Landmarks scaled to 512 px, or None and why."""
+    points = image.get("face_landmarks")
+    size = image.get("pixel_size") or [1024, 1024]
+    try:
+        scale = SIZE / float(size[0])
+        flat = tuple(float(c) * scale for x, y in points for c in (x, y))  # type: ignore[union-attr]
+    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        return None, f"no usable face_landmarks in {METADATA}: no part map"
+    if len(flat) != 136 or not all(-SIZE <= c <= 2 * SIZE for c in flat):
+        return None, f"{len(flat) // 2} face_landmarks in {METADATA}, needs 68 near the frame: no part map"
+    return Landmarks(flat), ""
+
+
+def _age_groups_below(path: Path, min_age: int) -> dict[int, str]:
+    """Image number -> reason, from FFHQ-Aging's `ffhq_aging_labels.csv`, for groups that begin below `min_age`."""
+    reasons: dict[int, str] = {}
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                group = row["age_group"].strip()
+                if int(group.split("-")[0]) < min_age:
+                    reasons[int(row["image_number"])] = f"age group {group} begins below {min_age}"
+    except FileNotFoundError as error:
+        raise SourceError(f"{path} does not exist", "give the path of ffhq_aging_labels.csv") from error
+    except (KeyError, ValueError) as error:
+        raise SourceError(
+            f"{path}: {error!r}", "needs the columns image_number and age_group (0-2 ... 70-120)"
+        ) from error
+    return reasons

@@ -1,0 +1,286 @@
+"""Plan: everything random is decided here and written down; forging only executes rows.
+
+Growing is safe: a plan is only ever appended to. Rows are spread over the methods by the recipe's mix, over the
+splits by the recipe's shares, and over the images so that the least used come first; donors come from the
+base's split.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mmtt_build.config import SPLITS
+from mmtt_build.errors import ConfigError
+from mmtt_build.records import Pristine
+from mmtt_build.registry import METHODS
+from mmtt_build.seeds import digest, ranks, rng_for, seed_for
+from mmtt_build.stages.ingest import group
+from mmtt_build.workspace import Workspace
+
+if TYPE_CHECKING:
+    from generators.base import Method
+
+DONORS_TRIED = 12
+"""Donors drawn per row; the one nearest in pose and skin is taken, as Face X-ray does with landmarks."""
+
+_POSE_WEIGHTS = np.array([6.0, 3.0, 3.0, 1.5, 1 / 25, 1 / 12, 1 / 12])
+"""Of yaw, pitch, mouth height and mouth width (in eye distances), and of L, a, b (in units of CIE Lab)."""
+
+
+@dataclass(slots=True)
+class Faces:
+    """The usable images as columns: what planning knows, without pixels."""
+
+    records: list[Pristine]
+    split: NDArray[np.str_]
+    group: NDArray[np.int64]
+    pose: NDArray[np.float64]
+
+    @staticmethod
+    def load(workspace: Workspace) -> Faces:
+        """Usable images that have a part map, in id order."""
+        table = workspace.pristine.read(["id", "status", "licence", "parts", "part_areas", "points", "skin_lab"])
+        table = table.filter(pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["parts"])))
+        groups = workspace.groups.read()
+        of = dict(zip(groups["id"].to_pylist(), groups["identity_group"].to_pylist(), strict=True))
+        split = dict(zip(groups["id"].to_pylist(), groups["split"].to_pylist(), strict=True))
+        names = ("id", "licence", "part_areas", "points", "skin_lab")
+        records = [
+            Pristine(name, of[name], licence, tuple(areas), tuple(points), tuple(lab))
+            for name, licence, areas, points, lab in zip(*(table[c].to_pylist() for c in names), strict=True)
+            if name in of
+        ]
+        numbers: dict[str, int] = {}
+        return Faces(
+            records,
+            np.array([split[r.id] for r in records], dtype="U5"),
+            np.array([numbers.setdefault(r.identity_group, len(numbers)) for r in records], np.int64),
+            _pose([r.points for r in records], [r.skin_lab for r in records]),
+        )
+
+
+def _pose(points: Sequence[tuple[float, ...]], skin: Sequence[tuple[float, ...]]) -> NDArray[np.float64]:
+    """Weighted pose and skin features, (N, 7); NaN without the five points."""
+    filled = [p if p and s else (np.nan,) * 10 for p, s in zip(points, skin, strict=True)]
+    left, right, nose, mouth_left, mouth_right = np.array(filled, np.float64).reshape(-1, 5, 2).swapaxes(0, 1)
+    axis = left - right
+    distance = np.linalg.norm(axis, axis=1)
+    x = axis / distance[:, None]
+    y = np.stack([-x[:, 1], x[:, 0]], axis=1)
+    middle, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
+
+    def along(vector: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (vector * axis).sum(axis=1) / distance
+
+    features = [along(nose - middle, x), along(nose - middle, y), along(mouth - middle, y)]
+    features.append(along(mouth_left - mouth_right, x))
+    colour = np.array([s or (np.nan,) * 3 for s in skin], np.float64).reshape(-1, 3)
+    return np.column_stack([*features, colour]) * _POSE_WEIGHTS
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a planning run added.
+
+    Attributes:
+        before: rows that were planned already.
+        added: new rows per (method, split).
+        warnings: what could not be planned as the recipe asks, and why.
+    """
+
+    before: int
+    added: Counter[tuple[str, str]] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+
+
+def plan(workspace: Workspace, *, total: int = 0, dry_run: bool = False) -> Summary:
+    """Appends the rows that the recipe asks for and the plan does not have yet.
+
+    Args:
+        workspace: its recipe, images and earlier plan decide.
+        total: forgeries in all, instead of the recipe's.
+        dry_run: counts and writes nothing.
+
+    Raises:
+        ConfigError: the recipe names an unknown method, or there is no usable image.
+    """
+    recipe = workspace.recipe
+    group(workspace)
+    methods = {name: METHODS.get(name)() for name, share in sorted(recipe.mix.items()) if share > 0}
+    images = _images_per_split(workspace)
+    if not images:
+        raise ConfigError("no usable image with a part map in this workspace", "mmtt build ingest, then mmtt status")
+    before = workspace.plan.read(["forgery_id", "method", "split", "base_id", "parent_id"])
+    summary = Summary(before.num_rows)
+    for split, share in recipe.split.shares().items():
+        if share and split not in images:
+            summary.warnings.append(f"no identity group fell into {split}: its share goes to the other splits")
+    wanted = total or recipe.plan.total or int(recipe.plan.per_image * sum(images.values()))
+    had = Counter(zip(before["method"].to_pylist(), before["split"].to_pylist(), strict=True))
+    shares = {split: share for split, share in recipe.split.shares().items() if share and split in images}
+    missing = {
+        (name, split): goal - had[name, split]
+        for name, count in _apportion(wanted, {name: recipe.mix[name] for name in methods}).items()
+        for split, goal in _apportion(count, shares).items()
+        if goal > had[name, split]
+    }
+    if not missing:
+        return summary
+    planner = _Planner(Faces.load(workspace), recipe.plan.seed, recipe.plan.sequential, before)
+    rows: list[dict[str, Any]] = []
+    for (name, split), count in missing.items():
+        new = list(islice(planner.rows(methods[name], split, had[name, split]), count))
+        if len(new) < count:
+            donor = " (or finds a donor of another identity)" if methods[name].needs_source else ""
+            summary.warnings.append(
+                f"{name}: {count - len(new)} rows short in {split}: no base there can carry it{donor}"
+            )
+        summary.added[name, split] += len(new)
+        rows += new
+    if not dry_run:
+        workspace.plan.append(rows)
+    return summary
+
+
+def _images_per_split(workspace: Workspace) -> dict[str, int]:
+    """Usable images with a part map, counted without making a record of each."""
+    table = workspace.pristine.read(["id", "status", "parts"])
+    usable = table.filter(pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["parts"])))["id"]
+    groups = workspace.groups.read()
+    counted = pc.value_counts(groups.filter(pc.is_in(groups["id"], usable))["split"])
+    return {str(entry["values"]): int(entry["counts"]) for entry in counted.to_pylist()}
+
+
+def _apportion(total: int, shares: Mapping[str, float]) -> dict[str, int]:
+    """Whole numbers that sum to `total`, as near to the shares as can be (largest remainder)."""
+    scale = total / sum(shares.values())
+    exact = {name: share * scale for name, share in shares.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    most_owed = sorted(exact, key=lambda name: counts[name] - exact[name])
+    for name in most_owed[: total - sum(counts.values())]:
+        counts[name] += 1
+    return counts
+
+
+class _Planner:
+    """Draws rows. Holds what has to be spread evenly: how often each image serves as a base."""
+
+    def __init__(self, faces: Faces, seed: int, sequential: float, before: pa.Table) -> None:
+        self.faces = faces
+        self.seed = seed
+        self.sequential = sequential
+        self.index = {record.id: i for i, record in enumerate(faces.records)}
+        self.used = np.zeros(len(faces.records), np.int64)
+        self.parents: dict[str, list[tuple[str, str, int]]] = {split: [] for split in SPLITS}
+        columns = ("forgery_id", "method", "split", "base_id", "parent_id")
+        fixed_geometry = {name for name in set(before["method"].to_pylist()) if not METHODS.get(name).changes_geometry}
+        for forgery, method, split, base, parent in zip(*(before[c].to_pylist() for c in columns), strict=True):
+            if base in self.index:
+                self.used[self.index[base]] += 1
+                if parent is None and method in fixed_geometry:
+                    self.parents[split].append((forgery, method, self.index[base]))
+
+    def rows(self, method: Method, split: str, number: int) -> Iterator[dict[str, Any]]:
+        """Rows of one method in one split, from the `number`-th on, until no base carries the method any more."""
+        bases = np.nonzero(self.faces.split == split)[0]
+        names = [self.faces.records[i].id for i in bases]
+        bases = bases[np.lexsort((ranks(names, self.seed, method.name), self.used[bases]))]
+        donors = self._donors(method, split, number)
+        parents = [p for p in self.parents[split] if p[1] != method.name]
+        unfit = 0
+        for index in cycle(bases.tolist()):
+            if unfit >= len(bases):
+                return
+            row = self._row(method, split, number, index, parents, donors)
+            if row is None:
+                unfit += 1
+                continue
+            unfit = 0
+            number += 1
+            yield row
+
+    def _row(
+        self,
+        method: Method,
+        split: str,
+        number: int,
+        index: int,
+        parents: list[tuple[str, str, int]],
+        donors: _Donors | None,
+    ) -> dict[str, Any] | None:
+        seed = seed_for(self.seed, method.name, split, number, self.faces.records[index].id)
+        rng = np.random.default_rng(seed)
+        parent = None
+        if donors is None and parents and rng.random() < self.sequential:
+            parent, _, index = parents[int(rng.integers(len(parents)))]
+        base = self.faces.records[index]
+        source, params = None, None
+        if donors is None:
+            params = method.plan(rng, base, None)
+        else:
+            for candidate in donors.near(index):
+                source = self.faces.records[candidate]
+                params = method.plan(rng, base, source)
+                if params is not None:
+                    break
+        if params is None:
+            return None
+        text = json.dumps(params, sort_keys=True, separators=(",", ":"))
+        source_id = source.id if source else None
+        forgery_id = f"{method.name}-{digest(method.name, base.id, source_id, parent, seed, text)[:16]}"
+        self.used[index] += 1
+        if parent is None and not method.changes_geometry:
+            self.parents[split].append((forgery_id, method.name, index))
+        return {
+            "forgery_id": forgery_id,
+            "method": method.name,
+            "family": str(method.family),
+            "split": split,
+            "identity_group": base.identity_group,
+            "base_id": base.id,
+            "source_id": source_id,
+            "parent_id": parent,
+            "seed": seed,
+            "params": text,
+        }
+
+    def _donors(self, method: Method, split: str, number: int) -> _Donors | None:
+        if not method.needs_source:
+            return None
+        pool = np.nonzero((self.faces.split == split) & ~np.isnan(self.faces.pose).any(axis=1))[0]
+        return _Donors(self.faces, pool, rng_for(self.seed, "donors", method.name, split, number))
+
+
+class _Donors:
+    """Draws donors of one split, many rows at a time."""
+
+    BLOCK = 4096
+
+    def __init__(self, faces: Faces, pool: NDArray[np.int64], rng: np.random.Generator) -> None:
+        self.faces = faces
+        self.pool = pool
+        self.rng = rng
+        self.draws: Iterator[NDArray[np.int64]] = iter(())
+
+    def near(self, base: int) -> list[int]:
+        """Donors of another identity group for a base, nearest in pose and skin first; [] if there is none."""
+        if not len(self.pool):
+            return []
+        drawn = next(self.draws, None)
+        if drawn is None:
+            block = self.pool[self.rng.integers(len(self.pool), size=(self.BLOCK, DONORS_TRIED))]
+            self.draws = iter(block)
+            drawn = next(self.draws)
+        other = drawn[self.faces.group[drawn] != self.faces.group[base]]
+        distance = np.square(self.faces.pose[other] - self.faces.pose[base]).sum(axis=1)
+        return [int(i) for i in other[np.argsort(distance, kind="stable")]]
