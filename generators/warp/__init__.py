@@ -1,0 +1,1 @@
+"""Method `warp`: smooth local edits of a face's geometry."""
