@@ -1,0 +1,120 @@
+"""Small drawing tools: curves, anti-aliased fills and strokes, noise, compositing.
+
+Points are (N, 2) arrays of x, y in shares of the frame's side; a coverage is (S, S) uint8, 0-255.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import CubicSpline
+
+Points = NDArray[np.float32]
+Field = NDArray[np.float32]
+Coverage = NDArray[np.uint8]
+
+_SHIFT = 4  # sub-pixel bits of OpenCV's drawing calls
+
+
+def curve(points: Points, count: int, closed: bool = False) -> Points:
+    """Smooth curve through (N, D) points, resampled to (count, D) at even chord lengths."""
+    points = np.asarray(points, np.float64)
+    if closed:
+        points = np.vstack([points, points[:1]])
+    steps = np.sqrt((np.diff(points, axis=0) ** 2).sum(axis=1)) ** 0.5  # centripetal: no loops at tight turns
+    knots = np.concatenate([[0], np.cumsum(np.maximum(steps, 1e-6))])
+    spline = CubicSpline(knots, points, bc_type="periodic" if closed else "natural")
+    return spline(np.linspace(0, knots[-1], count, endpoint=not closed)).astype(np.float32)
+
+
+def fixed(points: Points, size: int) -> NDArray[np.int32]:
+    """Points as the fixed-point pixel positions that OpenCV draws at."""
+    return np.round((np.asarray(points) * size - 0.5) * (1 << _SHIFT)).astype(np.int32)
+
+
+def fill(points: Points, size: int) -> Coverage:
+    """Coverage of a closed polygon."""
+    canvas = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(canvas, [fixed(points, size)], 255, cv2.LINE_AA, _SHIFT)
+    return canvas
+
+
+def stroke(
+    canvas: Coverage,
+    lines: Sequence[Points],
+    value: int | tuple[int, ...],
+    width: float,
+    closed: bool = False,
+) -> None:
+    """Draws lines of a width (share of the side) onto a canvas, anti-aliased."""
+    size = canvas.shape[0]
+    colour = (value,) if isinstance(value, int) else value
+    thickness = max(1, round(width * size))
+    cv2.polylines(
+        canvas, [fixed(line, size) for line in lines], closed, colour, thickness, cv2.LINE_AA, _SHIFT
+    )
+
+
+def strokes(size: int, lines: Sequence[Points], width: float, closed: bool = False) -> Coverage:
+    """Coverage of lines on an empty canvas."""
+    canvas = np.zeros((size, size), np.uint8)
+    stroke(canvas, lines, 255, width, closed)
+    return canvas
+
+
+def soft(coverage: Coverage | Field, sigma: float) -> Field:
+    """Blurs a coverage (or a field) by sigma, a share of the side; wide blurs run at lower resolution."""
+    field = coverage.astype(np.float32) * np.float32(1 / 255) if coverage.dtype == np.uint8 else coverage
+    size = field.shape[0]
+    pixels = sigma * size
+    if pixels < 0.3:
+        return field
+    shrink = 1
+    while pixels / shrink > 6 and size // shrink > 64:
+        shrink *= 2
+    if shrink > 1:
+        field = cv2.resize(field, (size // shrink, size // shrink), interpolation=cv2.INTER_AREA)
+    field = cv2.GaussianBlur(field, (0, 0), pixels / shrink, borderType=cv2.BORDER_REPLICATE)
+    return cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR) if shrink > 1 else field
+
+
+def noise(rng: np.random.Generator, size: int, cells: float, octaves: int = 1) -> Field:
+    """Smooth noise (size, size) of mean about 0 and deviation about 1, `cells` bumps along the side."""
+    total = np.zeros((size, size), np.float32)
+    weight, norm = 1.0, 0.0
+    for _ in range(octaves):
+        grid = max(4, min(round(cells), size))
+        small = rng.standard_normal((grid, grid), np.float32)
+        total += np.float32(weight) * cv2.resize(small, (size, size), interpolation=cv2.INTER_CUBIC)
+        norm += weight**2 * 0.6
+        weight, cells = weight * 0.6, cells * 2.1
+    return total / np.float32(norm**0.5)
+
+
+def to_linear(colour: Field) -> Field:
+    """SRGB 0-1 to linear light, by the usual power approximation."""
+    return np.asarray(np.maximum(colour, 0) ** np.float32(2.2), np.float32)
+
+
+def box(coverage: Coverage, margin: int = 2) -> tuple[slice, slice] | None:
+    """Rows and columns that hold all non-zero pixels, or None for an empty coverage."""
+    x, y, width, height = cv2.boundingRect(coverage)
+    if not width:
+        return None
+    return slice(max(y - margin, 0), y + height + margin), slice(max(x - margin, 0), x + width + margin)
+
+
+def paint(image: Field, colour: Field, coverage: Coverage | Field) -> None:
+    """Lays a colour, (3,) or (S, S, 3), over the image in place, weighted by a coverage (uint8, or float 0-1)."""
+    as_bytes = coverage if coverage.dtype == np.uint8 else (coverage > 1 / 512).view(np.uint8)
+    window = box(as_bytes)
+    if window is None:
+        return
+    weight = coverage[window]
+    alpha = (weight.astype(np.float32) / 255 if weight.dtype == np.uint8 else weight)[..., None]
+    under = image[window]
+    over = colour[window] if colour.ndim == 3 else colour
+    image[window] = under + alpha * (over - under)
