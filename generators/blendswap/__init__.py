@@ -1,0 +1,1 @@
+"""Face swap without weights: the donor's inner face, warped, relit and blended onto the base."""
