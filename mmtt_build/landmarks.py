@@ -42,9 +42,8 @@ def part_map(points: Points) -> LabelMap:
         _stroke(labels, points[first : first + 5], 0.28 * eye_width, name)
     # Wings: the outermost nostril landmarks sit inside the alae.
     wing = (points[35] - points[31]) * 0.18
-    nose = np.concatenate([points[27:28], points[29:30] + wing, points[35:36] + wing, points[33:34], points[31:32] - wing,
-                           points[29:30] - wing])  # fmt: skip
-    _fill(labels, nose, "nose")
+    outline = [points[27], points[29] + wing, points[35] + wing, points[33], points[31] - wing, points[29] - wing]
+    _fill(labels, np.stack(outline), "nose")
     for name, first in (("r_eye", 36), ("l_eye", 42)):
         _fill(labels, points[first : first + 6], name)
         # Landmarks run along the lash line's inside; a parser's eye includes it.

@@ -32,3 +32,30 @@ class Pristine:
     def area(self, index: int) -> int:
         """Pixels of the parsing class with this index."""
         return self.part_areas[index]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """What one annotator said of one forgery.
+
+    Attributes:
+        id: annotation id.
+        forgery_id: the forgery it describes.
+        answer: "described", "nothing-visible" or "broken-pair".
+        description: the annotator's own words, or None.
+        language: ISO 639-1 code.
+        labels: 21 zeros and ones in the order of `parts.LABELS`, or None.
+        annotator: pseudonymous id.
+        observation_s: seconds from the pair being shown to the submission, or None.
+        origin: "human", or "scripted" for a stand-in that is never presented as human.
+    """
+
+    id: str
+    forgery_id: str
+    answer: str
+    description: str | None
+    language: str | None
+    labels: tuple[int, ...] | None
+    annotator: str
+    observation_s: float | None
+    origin: str

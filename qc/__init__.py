@@ -1,1 +1,1 @@
-"""x."""
+"""Quality-control rules: functions over an annotation, registered by name."""

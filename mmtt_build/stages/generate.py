@@ -1,7 +1,7 @@
 """Generate: executes planned rows, checks the mask contract on each, and stores what came of it.
 
-An image is renamed into place first, then its row is in a shard that is renamed into place: a run may be killed at any instant
-and continues where it stopped. Rejections and failures are rows too.
+An image is renamed into place first, then its row is in a shard that is renamed into place: a run may be killed at
+any instant and continues where it stopped. Rejections and failures are rows too.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The command line: parse, one call, print what came of it. No logic and no heavy import."""
