@@ -12,8 +12,8 @@ from mmtt_build.masks import Mask
 from mmtt_build.parts import CLASSES, INDEX, LabelMap
 from mmtt_build.portraits import dress, features, relief, skin
 from mmtt_build.portraits.geometry import Geometry, build
-from mmtt_build.portraits.hair import Hair, contact_shade, grow, lay, silhouette
-from mmtt_build.portraits.person import sample_person, sample_shot
+from mmtt_build.portraits.hair import grow, lay, silhouette
+from mmtt_build.portraits.person import Person, Shot, sample_person, sample_shot
 from mmtt_build.portraits.raster import Coverage, Field, fill, noise, paint, soft
 
 LICENCE = "CC0-1.0"
@@ -65,20 +65,18 @@ def draw(seed: int, size: int = 1024, identity: int | None = None) -> Portrait:
     identity = seed if identity is None else identity
     if seed < 0 or identity < 0:
         raise ValueError(f"seed {seed} and identity {identity} must not be negative")
-    person = sample_person(np.random.default_rng((identity, 1)))
-    rng = np.random.default_rng((identity, seed, 2))
-    shot = sample_shot(rng, person)
+    person, shot, rng = _sample(seed, identity)
     g = build(person, shot)
-    hair = grow(g, person, shot, size)
-    empty = np.zeros((size, size), np.uint8)
-    over_face = hair.front.cover if hair.front else empty
+    hair = grow(g, person, shot)
+    empty: Coverage = np.zeros((size, size), np.uint8)
+    over_face = hair.front.cover(size) if hair.front else empty
 
     form = relief.model(g, person, shot, size, over_face)
     flesh, light = skin.render(g, person, shot, form, rng, size)
     image = dress.background(shot, rng, size)
     if hair.back:
         lay(image, hair.back, person, shot)
-    cover = {name: empty for name in CLASSES[1:]}
+    cover = dict.fromkeys(CLASSES[1:], empty)
     head, neck = fill(g.head, size), fill(g.neck, size)
     ears = [fill(ear, size) for ear in g.ears]
     paint(image, flesh, np.maximum.reduce([head, neck, *ears]))
@@ -104,7 +102,7 @@ def draw(seed: int, size: int = 1024, identity: int | None = None) -> Portrait:
     if hair.front:
         shadow = soft(over_face, 0.008)
         paint(image, np.array((0.012, 0.007, 0.005), np.float32), shadow * np.float32(0.30))
-        lay(image, hair.front, person, shot, contact_shade(hair.front))
+        lay(image, hair.front, person, shot)
     if shot.hat:
         cover["hat"] = dress.hat(image, g, shot, silhouette(g, 0.022, 0.05), rng)
     if shot.earrings:
@@ -112,14 +110,31 @@ def draw(seed: int, size: int = 1024, identity: int | None = None) -> Portrait:
         bare[np.maximum(over_face, head) > _ON] = 0
         cover["ear_r"] = dress.earrings(image, g, shot, bare)
     cover["skin"], cover["neck"], (cover["r_ear"], cover["l_ear"]) = head, neck, ears
-    parts = _parts(cover, hair, rims, lens)
+    back = hair.back.cover(size) if hair.back else empty
+    parts = _parts(cover, over_face, back, rims, lens)
     return Portrait(
         image=_develop(image, shot.exposure, rng),
         labels=flatten(parts, size),
         parts=parts,
-        landmarks=(g.landmarks * size - np.float32(0.5)).astype(np.float32),
+        landmarks=_pixels(g, size),
         identity=identity,
     )
+
+
+def landmarks(seed: int, size: int = 1024, identity: int | None = None) -> NDArray[np.float32]:
+    """The landmarks that `draw` would return, without drawing."""
+    person, shot, _ = _sample(seed, seed if identity is None else identity)
+    return _pixels(build(person, shot), size)
+
+
+def _sample(seed: int, identity: int) -> tuple[Person, Shot, np.random.Generator]:
+    person = sample_person(np.random.default_rng((identity, 1)))
+    rng = np.random.default_rng((identity, seed, 2))
+    return person, sample_shot(rng, person), rng
+
+
+def _pixels(g: Geometry, size: int) -> NDArray[np.float32]:
+    return (g.landmarks * size - 0.5).astype(np.float32)
 
 
 def flatten(parts: dict[str, Mask], size: int) -> LabelMap:
@@ -131,11 +146,12 @@ def flatten(parts: dict[str, Mask], size: int) -> LabelMap:
     return labels
 
 
-def _parts(cover: dict[str, Coverage], hair: Hair, rims: Coverage, lens: Coverage) -> dict[str, Mask]:
-    """Turns coverages into visible parts; what lies before a part is taken out of it unless it is a part of the face."""
+def _parts(
+    cover: dict[str, Coverage], front_hair: Coverage, back_hair: Coverage, rims: Coverage, lens: Coverage
+) -> dict[str, Mask]:
+    """Turns coverages into visible parts: what lies before one is taken out of it, but skin stays whole."""
     on = {name: c > _ON for name, c in cover.items()}
-    front = hair.front.cover > _ON if hair.front else np.zeros_like(on["skin"])
-    back = hair.back.cover > _ON if hair.back else np.zeros_like(on["skin"])
+    front, back = front_hair > _ON, back_hair > _ON
     frame, glass = rims > _ON, lens > _ON
     body = on["skin"] | on["neck"] | on["l_ear"] | on["r_ear"] | on["cloth"]
     on["hair"] = front | (back & ~body)
@@ -172,6 +188,3 @@ def _develop(image: Field, exposure: float, rng: np.random.Generator) -> NDArray
     grain = rng.standard_normal((size, size), np.float32) * np.float32(1.3)
     encoded += (grain + noise(rng, size, size / 2.2) * np.float32(0.9))[..., None]
     return np.clip(np.rint(encoded), 0, 255).astype(np.uint8)
-
-
-__all__ = ["LICENCE", "SIZES", "Geometry", "Portrait", "draw", "flatten"]

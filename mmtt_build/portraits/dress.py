@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from mmtt_build.portraits.geometry import Geometry
-from mmtt_build.portraits.person import Person, Shot
+from mmtt_build.portraits.person import Shot
 from mmtt_build.portraits.raster import (
     Coverage,
     Field,
@@ -18,6 +18,7 @@ from mmtt_build.portraits.raster import (
     soft,
     strokes,
     to_linear,
+    vec,
 )
 
 
@@ -45,7 +46,7 @@ def background(shot: Shot, rng: np.random.Generator, size: int) -> Field:
             )
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(2.5, 6)))
     elif kind == "foliage":
-        leaf = np.array((0.22, 0.36, 0.16), np.float32) * np.float32(rng.uniform(0.6, 1.7))
+        leaf = vec(0.22, 0.36, 0.16) * np.float32(rng.uniform(0.6, 1.7))
         image = (
             leaf * (1 + 0.35 * noise(rng, grid, 9, 3)[..., None])
             + 0.10 * np.maximum(noise(rng, grid, 12), 0.8)[..., None]
@@ -56,10 +57,8 @@ def background(shot: Shot, rng: np.random.Generator, size: int) -> Field:
         for _ in range(int(rng.integers(10, 30))):
             disc = np.zeros((grid, grid), np.uint8)
             at = rng.uniform(0, grid, 2)
-            cv2.circle(
-                disc, (int(at[0] * 16), int(at[1] * 16)), int(rng.uniform(2, 7) * 16), 255, -1, cv2.LINE_AA, 4
-            )
-            tint = np.clip((0.9, 0.7, 0.45) + rng.normal(0, 0.2, 3), 0, 1).astype(np.float32)
+            cv2.circle(disc, (int(at[0] * 16), int(at[1] * 16)), int(rng.uniform(2, 7) * 16), 255, -1, cv2.LINE_AA, 4)
+            tint = np.clip(vec(0.9, 0.7, 0.45) + rng.normal(0, 0.2, 3), 0, 1).astype(np.float32)
             image += (disc.astype(np.float32) / 255 * np.float32(rng.uniform(0.1, 0.6)))[..., None] * tint
         image = cv2.GaussianBlur(image, (0, 0), 1.3)
     linear = to_linear(np.clip(image, 0.01, 1.2).astype(np.float32))
@@ -69,7 +68,6 @@ def background(shot: Shot, rng: np.random.Generator, size: int) -> Field:
 def cloth(image: Field, light: Field, g: Geometry, shot: Shot, rng: np.random.Generator) -> Coverage:
     """Paints the garment over the shoulders; returns its coverage."""
     size = image.shape[0]
-    left, right = g.neck[110], g.neck[10]  # unused tops of the neck's outline keep their order
     u = g.unit
     kind = shot.cloth
     middle = (g.neck[[30, -30], 0].mean(), g.chin[1])
@@ -82,14 +80,12 @@ def cloth(image: Field, light: Field, g: Geometry, shot: Shot, rng: np.random.Ge
     dip = middle[1] + rise + (depth - rise + 0.04 * u) * (1 - np.abs(t) ** power)
     collar = np.stack([middle[0] + open_w * t, dip], axis=1)
     slope = 0.30 * rng.uniform(0.75, 1.15)
-    far = np.array([(1.3, 0.0), (1.3, 1.0)], np.float32)
     right_edge = collar[-1] + curve(
         np.array([(0, 0), (0.12, slope * 0.25), (0.28, slope * 0.62), (0.5, slope * 1.3)], np.float32), 30
     )
     left_edge = collar[0] + curve(
         np.array([(0, 0), (-0.12, slope * 0.25), (-0.28, slope * 0.62), (-0.5, slope * 1.3)], np.float32), 30
     )
-    del left, right, far
     outline = np.vstack([collar, right_edge, [(1.4, 1.4), (-0.4, 1.4)], left_edge[::-1]]).astype(np.float32)
     cover = fill(outline, size)
     grid = min(size, 512)
@@ -107,15 +103,15 @@ def cloth(image: Field, light: Field, g: Geometry, shot: Shot, rng: np.random.Ge
     tone = to_linear(shot.cloth_colour)
     amount = (shade * weave)[..., None] * (shot.light_colour * 0.75 + shot.ambient)
     neck_shadow = soft(cover, 0.012)
-    paint(image, np.array((0.01, 0.008, 0.008), np.float32), (neck_shadow * np.float32(0.35)))
+    paint(image, vec(0.01, 0.008, 0.008), (neck_shadow * np.float32(0.35)))
     paint(image, tone * amount, cover)
     if kind in ("crew", "vneck"):
-        band = collar + np.array((0, 0.011), np.float32)
+        band = collar + vec(0, 0.011)
         paint(image, tone * 0.35, soft(strokes(size, [band], 0.0016), 0.001) * np.float32(0.8))
         paint(
             image,
             tone * 1.3 + 0.01,
-            soft(strokes(size, [collar + np.array((0, 0.002), np.float32)], 0.003), 0.001) * np.float32(0.5),
+            soft(strokes(size, [collar + vec(0, 0.002)], 0.003), 0.001) * np.float32(0.5),
         )
     if kind in ("shirt", "jacket"):
         cover = np.maximum(cover, _lapels(image, g, shot, collar, middle, tone, amount))
@@ -132,23 +128,23 @@ def _lapels(
     amount: Field,
 ) -> Coverage:
     size, u = image.shape[0], g.unit
-    total = np.zeros((size, size), np.uint8)
+    total: Coverage = np.zeros((size, size), np.uint8)
     for side in (-1, 1):
         edge = collar[30:] if side > 0 else collar[30::-1]
-        top = edge[-1] + np.array((-side * 0.012, -0.035), np.float32) * u
-        tip = edge[12] + np.array((side * 0.055, 0.075), np.float32) * u
+        top = edge[-1] + vec(-side * 0.012, -0.035) * u
+        tip = edge[12] + vec(side * 0.055, 0.075) * u
         flap = np.vstack(
             [
-                edge[:1] + (0, 0.004),
+                edge[:1] + vec(0, 0.004),
                 edge[8:9],
                 edge[18:19],
                 top[None],
-                top[None] + (side * 0.05, 0.045),
+                top[None] + vec(side * 0.05, 0.045),
                 tip[None],
             ]
         ).astype(np.float32)
         cover = fill(flap, size)
-        paint(image, np.array((0.01, 0.01, 0.01), np.float32), soft(cover, 0.006) * np.float32(0.5))
+        paint(image, vec(0.01, 0.01, 0.01), soft(cover, 0.006) * np.float32(0.5))
         gain = np.float32(1.25)
         paint(image, tone * amount * gain + np.float32(0.004), cover)
         np.maximum(total, cover, out=total)
@@ -165,11 +161,9 @@ def glasses_outlines(g: Geometry, shot: Shot) -> list[Points]:
     x = np.sign(c) * np.abs(c) ** (2 / power) * rx * u
     y = np.sign(s) * np.abs(s) ** (2 / power) * ry * u
     shape = np.stack([x, y], axis=1).astype(np.float32)
-    squeeze = [np.float32(1 + side * 0.35 * shot.yaw) for side in (-1, 1)]
+    squeeze = [1 + side * 0.35 * shot.yaw for side in (-1, 1)]
     return [
-        eye.centre
-        + np.array((eye.side * 0.006, 0.010 * u), np.float32)
-        + shape * np.array((k, 1), np.float32)
+        eye.centre + vec(eye.side * 0.006, 0.010 * u) + shape * vec(k, 1)
         for eye, k in zip(g.eyes, squeeze, strict=True)
     ]
 
@@ -184,10 +178,10 @@ def glasses(image: Field, g: Geometry, shot: Shot, rng: np.random.Generator) -> 
     colour = np.array((0.55, 0.47, 0.36) if metal else colours[int(rng.integers(4))], np.float32)
     left, right = lenses
     a, b = left[left[:, 0].argmax()], right[right[:, 0].argmin()]
-    lift = np.array((0, -0.012 * u), np.float32)
+    lift = vec(0, -0.012 * u)
     bridge = curve(np.stack([a + lift, (a + b) / 2 + lift * 1.9, b + lift]), 20)
     arms = [
-        np.stack([lens[fn(lens[:, 0])] + lift, ear[[4, 4]].mean(axis=0) + (0, 0.012)])
+        np.stack([lens[fn(lens[:, 0])] + lift, ear[[4, 4]].mean(axis=0) + vec(0, 0.012)])
         for lens, ear, fn in ((left, g.ears[0], np.argmin), (right, g.ears[1], np.argmax))
     ]
     rims = strokes(size, lenses, width, closed=True)
@@ -196,13 +190,11 @@ def glasses(image: Field, g: Geometry, shot: Shot, rng: np.random.Generator) -> 
     drop = np.array(((1, 0, -shot.light[0] * 0.012 * size), (0, 1, 0.012 * size)), np.float32)
     paint(
         image,
-        np.array((0.02, 0.01, 0.01), np.float32),
+        vec(0.02, 0.01, 0.01),
         cv2.warpAffine(soft(rims, 0.004), drop, (size, size)) * np.float32(0.45),
     )
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size if size <= 256 else (None, None)
-    if x is None:
-        axis = np.arange(size, dtype=np.float32) / size
-        x, y = axis[None, :], axis[:, None]
+    axis = np.arange(size, dtype=np.float32) / size
+    x, y = axis[None, :], axis[:, None]
     streak = np.exp(-(((x + y * 0.6 - left.mean(axis=0)[0] - 0.32) / 0.02) ** 2)) + np.exp(
         -(((x + y * 0.6 - right.mean(axis=0)[0] - 0.32) / 0.02) ** 2)
     )
@@ -211,7 +203,7 @@ def glasses(image: Field, g: Geometry, shot: Shot, rng: np.random.Generator) -> 
     gleam = soft(
         strokes(
             size,
-            [line - np.array((0, width * 0.2), np.float32) for line in (left[48:72], right[48:72])],
+            [line - vec(0, width * 0.2) for line in (left[48:72], right[48:72])],
             width * 0.25,
         ),
         0.0008,
@@ -227,12 +219,10 @@ def hat(image: Field, g: Geometry, shot: Shot, top: Points, rng: np.random.Gener
     crown = top[(top[:, 1] < brow + 0.05)]
     left, right = crown[0], crown[-1]
     t = np.linspace(0, 1, 50, dtype=np.float32)[:, None]
-    band = right + t * (left - right) + np.array((0, 1), np.float32) * (0.045 * u * np.sin(np.pi * t)) * -1
-    outline = np.vstack([crown + np.array((0, -0.012), np.float32), band]).astype(np.float32)
+    band = right + t * (left - right) + vec(0, 1) * (0.045 * u * np.sin(np.pi * t)) * -1
+    outline = np.vstack([crown + vec(0, -0.012), band]).astype(np.float32)
     cover = fill(outline, size)
-    colour = to_linear(
-        np.clip(rng.choice((0.15, 0.4, 0.7)) + rng.normal(0, 0.15, 3), 0.04, 0.9).astype(np.float32)
-    )
+    colour = to_linear(np.clip(rng.choice((0.15, 0.4, 0.7)) + rng.normal(0, 0.15, 3), 0.04, 0.9).astype(np.float32))
     axis = np.arange(size, dtype=np.float32) / size
     centre = outline.mean(axis=0)
     x, y = (axis[None, :] - centre[0]) / 0.30, (axis[:, None] - centre[1] - 0.12) / 0.30
@@ -245,22 +235,22 @@ def hat(image: Field, g: Geometry, shot: Shot, top: Points, rng: np.random.Gener
         knit = 1 + 0.04 * noise(rng, size, size / 3)
     under = soft(cover, 0.016)
     shifted = cv2.warpAffine(under, np.array(((1, 0, 0), (0, 1, 0.012 * size)), np.float32), (size, size))
-    paint(image, np.array((0.01, 0.006, 0.005), np.float32), shifted * np.float32(0.5))
+    paint(image, vec(0.01, 0.006, 0.005), shifted * np.float32(0.5))
     shade = (light * knit)[..., None].astype(np.float32) * (shot.light_colour * 0.9) + shot.ambient * 0.7
     paint(image, colour * shade, cover)
     if shot.hat == "beanie":
-        lower = band - np.array((0, 0.075 * u), np.float32)
+        lower = band - vec(0, 0.075 * u)
         paint(image, colour * 0.15, soft(strokes(size, [lower], 0.003), 0.004) * np.float32(0.8))
         return cover
-    swing = np.array((0.35 * shot.yaw, 0), np.float32)
-    tip = band.mean(axis=0) + np.array((0, 0.055), np.float32) * u + swing * 0.2
+    swing = vec(0.35 * shot.yaw, 0)
+    tip = band.mean(axis=0) + vec(0, 0.055) * u + swing * 0.2
     brim = curve(
         np.vstack(
             [
                 band[2:3],
-                band[12:13] + (0.01, 0.055 * u),
+                band[12:13] + vec(0.01, 0.055 * u),
                 tip[None],
-                band[38:39] + (-0.01, 0.055 * u),
+                band[38:39] + vec(-0.01, 0.055 * u),
                 band[-3:-2],
             ]
         ).astype(np.float32),
@@ -268,10 +258,8 @@ def hat(image: Field, g: Geometry, shot: Shot, top: Points, rng: np.random.Gener
     )
     visor = np.vstack([brim, band[::-1]])
     mask = fill(visor.astype(np.float32), size)
-    fall = cv2.warpAffine(
-        soft(mask, 0.012), np.array(((1, 0, 0), (0, 1, 0.035 * size)), np.float32), (size, size)
-    )
-    paint(image, np.array((0.01, 0.006, 0.005), np.float32), fall * np.float32(0.5))
+    fall = cv2.warpAffine(soft(mask, 0.012), np.array(((1, 0, 0), (0, 1, 0.035 * size)), np.float32), (size, size))
+    paint(image, vec(0.01, 0.006, 0.005), fall * np.float32(0.5))
     paint(image, colour * 0.62 * shade, mask)
     paint(image, colour * 1.4, soft(strokes(size, [brim], 0.002), 0.001) * np.float32(0.5))
     return np.maximum(cover, mask)
@@ -280,46 +268,38 @@ def hat(image: Field, g: Geometry, shot: Shot, top: Points, rng: np.random.Gener
 def earrings(image: Field, g: Geometry, shot: Shot, visible: Coverage) -> Coverage:
     """Paints earrings on the lobes that `visible` (a coverage of the bare ears) shows; returns their coverage."""
     size, u = image.shape[0], g.unit
-    total = np.zeros((size, size), np.uint8)
-    gold = np.array((0.75, 0.55, 0.24), np.float32)
+    total: Coverage = np.zeros((size, size), np.uint8)
+    gold = vec(0.75, 0.55, 0.24)
     for ear, side in zip(g.ears, (-1, 1), strict=True):
-        lobe = ear[ear[:, 1].argmax()] + np.array((side * 0.006, -0.012), np.float32)
+        lobe = ear[ear[:, 1].argmax()] + vec(side * 0.006, -0.012)
         x, y = (int(np.clip(v * size, 0, size - 1)) for v in lobe)
         if not visible[y, x]:
             continue
-        cover = np.zeros((size, size), np.uint8)
+        cover: Coverage = np.zeros((size, size), np.uint8)
         t = np.linspace(0, 2 * np.pi, 40, endpoint=False)
         circle = np.stack([np.cos(t), np.sin(t)], axis=1).astype(np.float32)
         if shot.earrings == "hoop":
             cover = strokes(
                 size,
-                [
-                    lobe
-                    + np.array((0, 0.032 * u), np.float32)
-                    + circle * np.array((0.020, 0.032), np.float32) * u
-                ],
+                [lobe + vec(0, 0.032 * u) + circle * vec(0.020, 0.032) * u],
                 0.006 * u,
                 closed=True,
             )
         else:
             cover = fill(lobe + circle * np.float32(0.0095 * u), size)
             if shot.earrings == "drop":
-                low = lobe + np.array((0, 0.05 * u), np.float32)
-                cover = np.maximum(cover, fill(low + circle * np.array((0.011, 0.020), np.float32) * u, size))
+                low = lobe + vec(0, 0.05 * u)
+                cover = np.maximum(cover, fill(low + circle * vec(0.011, 0.020) * u, size))
                 cover = np.maximum(cover, strokes(size, [np.stack([lobe, low])], 0.003 * u))
         glow = soft(cover, 0.0025)
         glint = np.clip(
             glow
-            - cv2.warpAffine(
-                glow, np.array(((1, 0, 0.003 * size), (0, 1, 0.004 * size)), np.float32), (size, size)
-            ),
+            - cv2.warpAffine(glow, np.array(((1, 0, 0.003 * size), (0, 1, 0.004 * size)), np.float32), (size, size)),
             0,
             1,
         )
         paint(image, gold * 0.05, soft(cover, 0.004) * np.float32(0.35))
-        paint(
-            image, (gold * (0.25 + 0.5 * glow)[..., None] + 2.2 * glint[..., None]) * shot.light_colour, cover
-        )
+        paint(image, (gold * (0.25 + 0.5 * glow)[..., None] + 2.2 * glint[..., None]) * shot.light_colour, cover)
         np.maximum(total, cover, out=total)
     return total
 
@@ -331,7 +311,7 @@ def necklace(image: Field, g: Geometry, shot: Shot) -> Coverage:
     half = (g.neck[30, 0] - g.neck[-30, 0]) / 2
     t = np.linspace(-0.97, 0.97, 75, dtype=np.float32)
     line = middle + np.stack([half * t, 0.022 * u + 0.062 * u * (1 - t**2)], axis=1)
-    cover = np.zeros((size, size), np.uint8)
+    cover: Coverage = np.zeros((size, size), np.uint8)
     for point in line:
         cv2.circle(
             cover,
@@ -342,19 +322,14 @@ def necklace(image: Field, g: Geometry, shot: Shot) -> Coverage:
             cv2.LINE_AA,
             4,
         )
-    shade = cv2.warpAffine(
-        soft(cover, 0.003), np.array(((1, 0, 0), (0, 1, 0.005 * size)), np.float32), (size, size)
-    )
-    paint(image, np.array((0.03, 0.015, 0.01), np.float32), shade * np.float32(0.55))
+    shade = cv2.warpAffine(soft(cover, 0.003), np.array(((1, 0, 0), (0, 1, 0.005 * size)), np.float32), (size, size))
+    paint(image, vec(0.03, 0.015, 0.01), shade * np.float32(0.55))
     glow = soft(cover, 0.0012)
     glint = np.clip(
-        glow
-        - cv2.warpAffine(
-            glow, np.array(((1, 0, 0.0015 * size), (0, 1, 0.002 * size)), np.float32), (size, size)
-        ),
+        glow - cv2.warpAffine(glow, np.array(((1, 0, 0.0015 * size), (0, 1, 0.002 * size)), np.float32), (size, size)),
         0,
         1,
     )
-    pearl = np.array((0.78, 0.74, 0.68), np.float32)
+    pearl = vec(0.78, 0.74, 0.68)
     paint(image, (pearl * (0.3 + 0.5 * glow)[..., None] + glint[..., None]) * shot.light_colour, cover)
     return cover

@@ -18,6 +18,7 @@ from mmtt_build.portraits.raster import (
     stroke,
     strokes,
     to_linear,
+    vec,
 )
 from mmtt_build.portraits.skin import beard_area
 
@@ -60,17 +61,17 @@ def _eyeball(
     r, angle = np.sqrt(dx * dx + dy * dy), np.arctan2(dy, dx)
 
     across = np.abs(x - eye.centre[0]) / (abs(eye.upper[-1, 0] - eye.upper[0, 0]) / 2)
-    white = to_linear(np.array((0.90, 0.87, 0.85), np.float32) * np.float32(1 - 0.06 * person.age))
+    white = to_linear(vec(0.90, 0.87, 0.85) * np.float32(1 - 0.06 * person.age))
     ball = np.broadcast_to(white, (*r.shape, 3)).copy()
     ball *= (1.02 - 0.42 * np.clip(across, 0, 1.1) ** 2.2)[..., None]
     red = (np.clip(across - 0.55, 0, 1) * 0.5)[..., None]
-    ball *= 1 - red * np.array((0.05, 0.45, 0.42), np.float32)
+    ball *= 1 - red * vec(0.05, 0.45, 0.42)
 
     fibres = cv2.resize(np.hstack([rays, rays[:, :1]]), (724, 48), interpolation=cv2.INTER_CUBIC)
     at_x = ((angle / (2 * np.pi) + 0.5) * 720).astype(np.float32)
     fibre = cv2.remap(fibres, at_x, (np.clip(r, 0, 1) * 40).astype(np.float32), cv2.INTER_LINEAR)
     iris_colour = to_linear(person.iris)
-    inner = iris_colour * np.array((1.35, 1.05, 0.75), np.float32)
+    inner = iris_colour * vec(1.35, 1.05, 0.75)
     share = np.clip((r - 0.38) / 0.34, 0, 1)[..., None]
     iris = inner + share * (iris_colour - inner)
     iris = iris * np.clip(1.15 + 0.30 * fibre, 0.35, 2.1)[..., None]
@@ -83,9 +84,7 @@ def _eyeball(
 
     side_inner = eye.upper[0] if eye.side > 0 else eye.upper[-1]
     lump = np.exp(-(((x - side_inner[0]) / (0.010)) ** 2 + ((y - side_inner[1]) / 0.009) ** 2))[..., None]
-    ball += np.clip(lump * 1.1, 0, 0.9) * (
-        to_linear(person.skin * np.array((0.95, 0.62, 0.60), np.float32)) - ball
-    )
+    ball += np.clip(lump * 1.1, 0, 0.9) * (to_linear(person.skin * vec(0.95, 0.62, 0.60)) - ball)
 
     top = np.interp(x[0], eye.upper[:, 0], eye.upper[:, 1]).astype(np.float32)
     bottom = np.interp(x[0], eye.lower[:, 0], eye.lower[:, 1]).astype(np.float32)
@@ -93,7 +92,7 @@ def _eyeball(
     above_rim = (bottom[None, :] - y) / np.float32(0.0035)
     ball *= (0.22 + 0.78 * _rise(below_lid, -0.1, 1.0))[..., None]
     rim = np.clip(1 - above_rim, 0, 1)[..., None] * 0.6
-    ball += rim * (to_linear(person.skin * np.array((0.98, 0.76, 0.72), np.float32)) - ball)
+    ball += rim * (to_linear(person.skin * vec(0.98, 0.76, 0.72)) - ball)
     wet = np.exp(-(((above_rim - 1.4) / 0.5) ** 2)) * 0.10
 
     lit = soft_mean(light, window)
@@ -104,9 +103,7 @@ def _eyeball(
     soft_sky = 0.06 * np.exp(-(((dx - 0.25 * shot.light[0]) ** 2 + (dy + 0.45) ** 2) / 0.22)) * (r < 1)
     weak = np.exp(-(((dx + 0.45 * shot.light[0]) ** 2 + (dy - 0.42) ** 2) / 0.03)) * 0.10
     shaded += ((glint * 0.95 + weak + soft_sky) * _rise(below_lid, 0.05, 0.35))[..., None]
-    alpha = cv2.GaussianBlur(cover[window].astype(np.float32) / 255, (0, 0), max(0.4, size * 0.0006))[
-        ..., None
-    ]
+    alpha = cv2.GaussianBlur(cover[window].astype(np.float32) / 255, (0, 0), max(0.4, size * 0.0006))[..., None]
     image[window] += alpha * (shaded - image[window])
 
 
@@ -122,13 +119,13 @@ def _rise(value: Field, low: float, high: float) -> Field:
 
 def _lid_lines(image: Field, eye: Eye, person: Person, shot: Shot, unit: float) -> None:
     size = image.shape[0]
-    dark = to_linear(person.skin) * np.array((0.26, 0.17, 0.15), np.float32)
+    dark = to_linear(person.skin) * vec(0.26, 0.17, 0.15)
     lid = np.vstack([eye.crease, eye.upper[::-1]])
-    shadow = to_linear(person.skin) * np.array((0.50, 0.36, 0.34), np.float32)
+    shadow = to_linear(person.skin) * vec(0.50, 0.36, 0.34)
     paint(image, shadow, soft(fill(lid, size), 0.003) * np.float32(0.14 + 0.28 * shot.lipstick))
     crease = _tapered(eye.crease, 0.0042 * unit)
     paint(image, dark, soft(fill(crease, size), 0.0013) * np.float32(0.62))
-    under = eye.lower + np.array((0, 0.0105 * unit), np.float32)
+    under = eye.lower + vec(0, 0.0105 * unit)
     paint(image, dark, soft(strokes(size, [under[6:-6]], 0.0016), 0.0028) * np.float32(0.22))
     rim = fill(eye.outline, size)
     paint(image, dark, soft(rim, 0.0028) * np.float32(0.40))
@@ -142,13 +139,11 @@ def _tapered(line: Points, width: float) -> Points:
     return np.vstack([line - half, (line + half)[::-1]])
 
 
-def _lashes(
-    image: Field, eye: Eye, person: Person, shot: Shot, rng: np.random.Generator, unit: float
-) -> None:
+def _lashes(image: Field, eye: Eye, person: Person, shot: Shot, rng: np.random.Generator, unit: float) -> None:
     size = image.shape[0]
     strength = 0.75 + 0.5 * shot.lipstick + 0.25 * (1 - person.masculine)
-    dark = np.array((0.012, 0.009, 0.008), np.float32)
-    liner = _tapered(eye.upper, (0.0040 + 0.0034 * shot.lipstick) * unit) - np.array((0, 0.0008), np.float32)
+    dark = vec(0.012, 0.009, 0.008)
+    liner = _tapered(eye.upper, (0.0040 + 0.0034 * shot.lipstick) * unit) - vec(0, 0.0008)
     paint(image, dark, soft(fill(liner, size), 0.0007) * np.float32(0.85))
     canvas = np.zeros((size, size), np.uint8)
     for line, direction, count, reach in ((eye.upper, -1, 64, 0.0150), (eye.lower, 1, 34, 0.0065)):
@@ -173,7 +168,7 @@ def _lashes(
 def nostrils(image: Field, g: Geometry, person: Person) -> None:
     """Paints the nostrils and the shadow beneath the nose."""
     size = image.shape[0]
-    dark = to_linear(person.skin) * np.array((0.16, 0.075, 0.06), np.float32)
+    dark = to_linear(person.skin) * vec(0.16, 0.075, 0.06)
     for outline in g.nostrils:
         paint(image, dark, soft(fill(outline, size), 0.0028) * np.float32(0.88))
     paint(image, dark, soft(strokes(size, [g.nose_base], 0.003), 0.0045) * np.float32(0.35))
@@ -184,7 +179,7 @@ def nostrils(image: Field, g: Geometry, person: Person) -> None:
 def mouth(image: Field, light: Field, g: Geometry, person: Person, shot: Shot) -> Coverage | None:
     """Paints the opening between the lips; returns its coverage, or None for a closed mouth."""
     size = image.shape[0]
-    dark = np.array((0.045, 0.012, 0.011), np.float32)
+    dark = vec(0.045, 0.012, 0.011)
     seam = _tapered((g.lip_inner_top + g.lip_inner_bottom) / 2, 0.0042 * g.unit)
     if not shot.mouth_open:
         paint(image, dark + to_linear(person.lips) * 0.12, soft(fill(seam, size), 0.0011) * np.float32(0.85))
@@ -202,14 +197,11 @@ def mouth(image: Field, light: Field, g: Geometry, person: Person, shot: Shot) -
     middle = g.lip_inner_top[30] * 0.8 + g.nose_base[2] * 0.2
     u = (x - middle[0]) / (0.1 * g.unit)
     arch = np.arcsin(np.clip(u * 0.98, -1, 1))  # teeth stand on a curve and narrow to the sides
-    colour = to_linear(
-        np.array((0.93, 0.90, 0.83), np.float32)
-        - np.float32(person.age) * np.array((0.05, 0.08, 0.15), np.float32)
-    )
+    colour = to_linear(vec(0.93, 0.90, 0.83) - np.float32(person.age) * vec(0.05, 0.08, 0.15))
     lit = light[window]
     inside = np.zeros((*u.shape, 3), np.float32) + dark
     tongue = np.exp(-((u / 0.55) ** 2) - ((bottom - y) / 0.012) ** 2)[..., None]
-    inside += tongue * (np.array((0.22, 0.05, 0.05), np.float32) - inside) * 0.8
+    inside += tongue * (vec(0.22, 0.05, 0.05) - inside) * 0.8
     for edge, direction, reach, pitch in ((top, 1, 0.028, 3.55), (bottom, -1, 0.0075, 4.6)):
         depth = (y - edge) * direction / g.unit  # from the lip into the opening
         place = arch * pitch
@@ -227,16 +219,12 @@ def mouth(image: Field, light: Field, g: Geometry, person: Person, shot: Shot) -
         shine = 0.16 * np.exp(-(((depth - 0.010) / 0.004) ** 2) - (tooth / 0.6) ** 2) * fade
         enamel = colour * (gap * fade * round_off)[..., None] * lit * 0.92 + shine[..., None]
         inside += body[..., None] * (enamel - inside)
-    alpha = cv2.GaussianBlur(cover[window].astype(np.float32) / 255, (0, 0), max(0.4, size * 0.0008))[
-        ..., None
-    ]
+    alpha = cv2.GaussianBlur(cover[window].astype(np.float32) / 255, (0, 0), max(0.4, size * 0.0008))[..., None]
     image[window] += alpha * (inside - image[window])
     return cover
 
 
-def brows(
-    image: Field, light: Field, g: Geometry, person: Person, rng: np.random.Generator
-) -> list[Coverage]:
+def brows(image: Field, light: Field, g: Geometry, person: Person, rng: np.random.Generator) -> list[Coverage]:
     """Paints the brows hair by hair; returns their coverages, viewer's left first."""
     size = image.shape[0]
     colour = to_linear(hair_mix(person) * np.float32(0.75)) * 0.75
@@ -286,7 +274,7 @@ def soft_light(light: Field, points: Points) -> Field:
 
 def hair_mix(person: Person) -> Colour:
     """Mean colour of the hair with its share of grey, sRGB."""
-    grey = np.array((0.70, 0.69, 0.67), np.float32)
+    grey = vec(0.70, 0.69, 0.67)
     return np.asarray(person.hair + np.float32(0.85 * person.grey) * (grey - person.hair), np.float32)
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtt_build.portraits.person import Person, Shot
-from mmtt_build.portraits.raster import Points, curve
+from mmtt_build.portraits.raster import Points, curve, vec
 
-_AXIS = np.array((0.0, 0.1, -0.22), np.float32)  # the head turns about a point inside it
+_AXIS = vec(0.0, 0.1, -0.22)  # the head turns about a point inside it
 SIDES = (-1, 1)
 """Viewer's left (subject's right) first, as in the order of the 68 landmarks."""
 
@@ -108,7 +108,7 @@ class _Pose:
         middle = (left + right) / 2
         down = (corner_left + corner_right) / 2 - middle
         # FFHQ's quad: x axis from the eye line and the perpendicular of the eye-mouth line.
-        axis = across - np.array((-down[1], down[0]), np.float32)
+        axis = across - vec(-down[1], down[0])
         axis *= max(2.0 * float(np.hypot(*across)), 1.8 * float(np.hypot(*down))) / float(np.hypot(*axis))
         axis *= 1 + 0.4 * shot.jitter[2]
         centre = middle + 0.1 * down
@@ -148,7 +148,7 @@ def build(person: Person, shot: Shot) -> Geometry:
         ],
         np.float32,
     )  # fmt: skip
-    mirrored = half[-2:0:-1] * np.array((-1, 1, 1), np.float32)
+    mirrored = half[-2:0:-1] * vec(-1, 1, 1)
     head = curve(np.vstack([half, mirrored]), 400, closed=True)
     right_half = curve(half, 200)
 
@@ -214,7 +214,7 @@ def build(person: Person, shot: Shot) -> Geometry:
     jaw_right = right_half[np.argmin(np.abs(right_half[:, 1] - 0.01) + 10 * (right_half[:, 0] < 0.1))]
     stop = int(np.flatnonzero((right_half == jaw_right).all(axis=1))[0])
     jaw_model = right_half[np.linspace(stop, 0, 9).round().astype(int)]
-    jaw = pose(np.vstack([jaw_model * np.array((-1, 1, 1), np.float32), jaw_model[-2::-1]]))
+    jaw = pose(np.vstack([jaw_model * vec(-1, 1, 1), jaw_model[-2::-1]]))
 
     eyes = []
     for model, side in zip(eye_models, SIDES, strict=True):
@@ -225,9 +225,7 @@ def build(person: Person, shot: Shot) -> Geometry:
     base_2d = pose(base)
     neck_w = 0.160 + 0.010 * b[13] + 0.03 * m
     neck = _neck(pose, shot, jaw_w, neck_w)
-    brow_points = [
-        line[[2, 11, 20, 29, 38]] if i else line[[38, 29, 20, 11, 2]] for i, line in enumerate(_mid(brows))
-    ]
+    brow_points = [line[[2, 11, 20, 29, 38]] if i else line[[38, 29, 20, 11, 2]] for i, line in enumerate(_mid(brows))]
     landmarks = np.vstack(
         [
             jaw,
@@ -263,9 +261,7 @@ def _eye(person: Person, shot: Shot, side: int) -> tuple[Points, Points, Points,
     fold = 0.0125 + 0.003 * b[17] + 0.004 * shot.brow_raise - 0.005 * person.age
     crease_y = upper_y - np.float32(max(fold, 0.005)) * (1 - np.abs(t) ** 3 * 0.75) - 0.002
     order = slice(None) if side > 0 else slice(None, None, -1)
-    upper, lower, crease = (
-        np.stack([x, y, z], axis=1).astype(np.float32)[order] for y in (upper_y, lower_y, crease_y)
-    )
+    upper, lower, crease = (np.stack([x, y, z], axis=1).astype(np.float32)[order] for y in (upper_y, lower_y, crease_y))
     gaze_x, gaze_y = shot.gaze
     turn = 0.35 * shot.yaw  # the eyes stay on the camera a little when the head turns
     iris = np.array(
@@ -282,12 +278,7 @@ def _brow(person: Person, shot: Shot, side: int, rise: float) -> Points:
     thick = (0.0165 + 0.005 * m + 0.002 * b[20]) * (1 - 0.15 * person.age)
     t = np.linspace(0, 1, 40, dtype=np.float32)
     x = side * (0.047 + 0.004 * b[21] + 0.150 * t)
-    line = (
-        -height
-        - arch * np.sin(np.pi * np.clip(t * 0.86 + 0.02, 0, 1)) * 1.3
-        + 0.022 * t**3
-        - rise * (1 - t) * 2
-    )
+    line = -height - arch * np.sin(np.pi * np.clip(t * 0.86 + 0.02, 0, 1)) * 1.3 + 0.022 * t**3 - rise * (1 - t) * 2
     width = thick * np.clip(np.sqrt(t / 0.12 + 0.25), 0, 1) * (1 - 0.85 * t**2.2)
     z = -0.002 - 0.075 * t**2
     top, bottom = (np.stack([x, line + s * width / 2, z], axis=1) for s in (-1, 1))
@@ -313,8 +304,7 @@ def _lips(person: Person, smile: float, opened: float, y: float, width: float) -
     z = 0.012 - 0.045 * t**2
     x = width * t
     return tuple(
-        np.stack([x, line, z], axis=1).astype(np.float32)
-        for line in (outer_top, inner_top, inner_bottom, outer_bottom)
+        np.stack([x, line, z], axis=1).astype(np.float32) for line in (outer_top, inner_top, inner_bottom, outer_bottom)
     )
 
 
@@ -330,7 +320,7 @@ def _ear(person: Person, side: int, cheek: float) -> Points:
         np.float32,
     )  # fmt: skip
     points[:, 1] += 0.008
-    return curve(points, 60, closed=True) * np.array((side, 1, 1), np.float32)
+    return curve(points, 60, closed=True) * vec(side, 1, 1)
 
 
 def _neck(pose: _Pose, shot: Shot, jaw_w: float, neck_w: float) -> Points:
@@ -345,11 +335,10 @@ def _neck(pose: _Pose, shot: Shot, jaw_w: float, neck_w: float) -> Points:
         (0.62, 1.0),
     ]
     right = np.array([(x, y, -0.13) for x, y in half], np.float32)
-    left = right * np.array((-1, 1, 1), np.float32)
-    lean = np.float32(shot.roll)
+    left = right * vec(-1, 1, 1)
     flat = np.vstack([pose(curve(right, 60)), pose(curve(left, 60))[::-1]])
     drop = np.maximum(flat[:, 1:] - 0.7, 0)
-    return np.asarray(flat + drop * np.array((lean, 0), np.float32), np.float32)
+    return np.asarray(flat + drop * vec(shot.roll, 0), np.float32)
 
 
 def _mid(brows: list[Points]) -> list[Points]:

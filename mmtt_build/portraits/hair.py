@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from mmtt_build.portraits.geometry import Geometry
 from mmtt_build.portraits.person import Person, Shot
-from mmtt_build.portraits.raster import Coverage, Field, Points, curve, fixed, paint, soft, to_linear
+from mmtt_build.portraits.raster import Coverage, Field, Mix, Points, curve, fixed, paint, soft, to_linear, vec
 
+_GRID = 512  # side of the canvases: lines of one pixel are drawn many times faster than wider ones
 _POINTS = 13  # points of a strand
 _PIECES = 4  # pieces of one tone
 _TONES = 20
@@ -25,14 +26,13 @@ _MID = 90  # tone that shows the hair's own colour
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Painted hair: tone, coverage and greyness in the three channels of one (S, S, 3) uint8 canvas."""
+    """Painted hair: tone, coverage and greyness in the three channels of one (512, 512, 3) uint8 canvas."""
 
     canvas: NDArray[np.uint8]
 
-    @property
-    def cover(self) -> Coverage:
-        """Coverage (S, S)."""
-        return np.ascontiguousarray(self.canvas[..., 1])
+    def cover(self, size: int) -> Coverage:
+        """Coverage (size, size)."""
+        return _to(np.ascontiguousarray(self.canvas[..., 1]), size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +42,16 @@ class Hair:
     back: Layer | None
     front: Layer | None
 
-    @property
-    def before_face(self) -> Coverage | None:
-        """Coverage of the hair that lies before skin and cloth."""
-        return self.front.cover if self.front else None
-
 
 class _Comb:
     """Draws sheets of strands onto one canvas."""
 
-    def __init__(self, g: Geometry, person: Person, shot: Shot, size: int, rng: np.random.Generator) -> None:
-        self.canvas = np.zeros((size, size, 3), np.uint8)
-        self.size, self.rng, self.person = size, rng, person
+    def __init__(self, g: Geometry, person: Person, shot: Shot, rng: np.random.Generator) -> None:
+        self.canvas = np.zeros((_GRID, _GRID, 3), np.uint8)
+        self.rng, self.person = rng, person
         self.centre = (g.head.mean(axis=0) + g.nose_ridge[0]) / 2
         self.reach = (g.head.max(axis=0) - g.head.min(axis=0)) / 2 * np.float32(1.12)
-        half = shot.light + np.array((0, 0, 1), np.float32)
+        half = shot.light + vec(0, 0, 1)
         self.light = shot.light
         self.half = half / np.linalg.norm(half)
         self.ambient = float(shot.ambient.mean())
@@ -64,13 +59,11 @@ class _Comb:
 
     def mass(self, outline: Points, tone: int = 24) -> None:
         """Fills an area with dark hair."""
-        cv2.fillPoly(
-            self.canvas, [fixed(outline, self.size)], (tone, 255, int(70 * self.person.grey)), cv2.LINE_AA, 4
-        )
+        cv2.fillPoly(self.canvas, [fixed(outline, _GRID)], (tone, 255, int(70 * self.person.grey)), cv2.LINE_AA, 4)
 
     def strands(
         self, first: Points, second: Points, start: Field, move: Field, curl: float = 0.0, waves: float = 3.0,
-        bend: float = 0.0, width: float = 0.0021, gain: float = 1.0, wander: float = 0.010,
+        bend: float = 0.0, gain: float = 1.0, wander: float = 0.010,
     ) -> None:  # fmt: skip
         """Draws strands over a sheet.
 
@@ -82,7 +75,6 @@ class _Comb:
             curl: amplitude of curls, in shares of the frame.
             waves: curls along a strand.
             bend: amount of r gained and lost again on the way.
-            width: of a strand.
             gain: factor on the tone.
             wander: random sideways drift in shares of the frame.
         """
@@ -93,10 +85,7 @@ class _Comb:
         steps = np.arange(len(first))
         at = t * (len(first) - 1)
         path = np.stack(
-            [
-                np.interp(at, steps, first[:, k]) * (1 - r) + np.interp(at, steps, second[:, k]) * r
-                for k in (0, 1)
-            ],
+            [np.interp(at, steps, first[:, k]) * (1 - r) + np.interp(at, steps, second[:, k]) * r for k in (0, 1)],
             axis=2,
         )
         clump = np.floor(start[:, 0] * 23 + start[:, 1] * 11 + rng.uniform(0, 0.7, count)).astype(int)
@@ -111,7 +100,7 @@ class _Comb:
             path = path + tangent * (curl * 0.8 * np.cos(2 * np.pi * waves * s + phase[:, None]))[..., None]
         tone = self._tone(path) * gain
         own = 1 + 0.20 * rng.normal(0, 1, (count, 1)) + 0.13 * self.grain[clump % 64][:, None]
-        self._draw(path, np.clip(tone * own, 0.10, 2.6), width)
+        self._draw(path, np.clip(tone * own, 0.10, 2.6))
 
     def _tone(self, path: Field) -> Field:
         """Brightness of each point of each strand, 1 for hair in plain light."""
@@ -130,78 +119,72 @@ class _Comb:
         gloss = 0.95 if self.person.curl < 0.6 else 0.5
         return np.asarray(0.85 * self.ambient + 0.80 * diffuse + gloss * shine, np.float32)
 
-    def _draw(self, path: Field, tone: Field, width: float) -> None:
+    def _draw(self, path: Field, tone: Field) -> None:
         count = len(path)
-        points = np.round((path * self.size - 0.5) * 16).astype(np.int32)
+        points = np.round((path * _GRID - 0.5) * 16).astype(np.int32)
         cut = np.linspace(0, _POINTS - 1, _PIECES + 1).round().astype(int)
         pieces = np.stack([points[:, a : a + 4] for a in cut[:-1]], axis=1).reshape(-1, 4, 2)
         tones = np.stack([tone[:, a : a + 4].mean(axis=1) for a in cut[:-1]], axis=1).reshape(-1)
         level = np.clip((tones * _MID / 255 * _TONES).astype(int), 0, _TONES)
         pale = np.repeat(self.rng.uniform(0, 1, count) < self.person.grey, _PIECES)
-        turn = np.repeat(
-            self.rng.integers(0, 5, count), _PIECES
-        )  # five coats, so that bright hair does not lie on top
+        turn = np.repeat(self.rng.integers(0, 5, count), _PIECES)  # five coats, so that bright hair does not lie on top
         key = turn * 1000 + level * 2 + pale
         order = np.argsort(key, kind="stable")
         bounds = np.flatnonzero(np.diff(key[order])) + 1
-        thickness = max(1, round(width * self.size))
         for group in np.split(order, bounds):
             k = int(key[group[0]]) % 1000
             colour = (int(k // 2 * 255 / _TONES), 255, 255 * (k % 2))
-            cv2.polylines(self.canvas, list(pieces[group]), False, colour, thickness, cv2.LINE_AA, 4)
+            cv2.polylines(self.canvas, list(pieces[group]), False, colour, 1, cv2.LINE_AA, 4)
 
 
-def grow(g: Geometry, person: Person, shot: Shot, size: int) -> Hair:
+def grow(g: Geometry, person: Person, shot: Shot) -> Hair:
     """Grows the hair of a person for one shot; the same person keeps the same locks."""
     style = person.style
     if style == "bald":
         return Hair(None, None)
     rng = np.random.default_rng(person.texture_seed + 5)
-    front = _Comb(g, person, shot, size, rng)
+    front = _Comb(g, person, shot, rng)
     back = None
-    share = 0.4 + 0.6 * size / 1024  # thinner lines need more of them
     if style in ("bob", "long"):
-        back = _Comb(g, person, shot, size, rng)
-        _drape(front, back, g, person, shot, share)
+        back = _Comb(g, person, shot, rng)
+        _drape(front, back, g, person, shot)
     elif style == "tied":
-        back = _Comb(g, person, shot, size, rng)
-        _tied(front, back, g, person, share)
+        back = _Comb(g, person, shot, rng)
+        _tied(front, back, g, person)
     elif style in ("curly", "afro"):
-        back = _Comb(g, person, shot, size, rng)
-        _curls(front, back, g, person, share)
+        back = _Comb(g, person, shot, rng)
+        _curls(front, back, g, person)
     else:
-        _cropped(front, g, person, share)
+        _cropped(front, g, person)
     if person.fringe and style in ("bob", "long", "tied", "short", "swept"):
-        _fringe(front, g, person, share)
+        _fringe(front, g, person)
     return Hair(Layer(back.canvas) if back else None, Layer(front.canvas))
 
 
-def lay(image: Field, layer: Layer, person: Person, shot: Shot, shade: Field | None = None) -> None:
-    """Paints a layer over the image.
-
-    Args:
-        image: (S, S, 3) linear, changed in place.
-        layer: what to paint.
-        person: the hair's colour.
-        shot: the light's colour.
-        shade: factor (S, S), or None.
-    """
-    grey = np.array((0.62, 0.61, 0.59), np.float32)
+def lay(image: Field, layer: Layer, person: Person, shot: Shot) -> None:
+    """Paints a layer over the image, (S, S, 3) linear, in place."""
+    size = image.shape[0]
+    grey = vec(0.62, 0.61, 0.59)
+    cover = np.ascontiguousarray(layer.canvas[..., 1])
     tables = []
     for colour in (to_linear(person.hair), to_linear(grey)):
         tone = np.arange(256, dtype=np.float32) / _MID
         white = np.maximum(tone - 0.85, 0) * (0.035 + 0.16 * float(colour.mean()))
-        tables.append(colour * tone[:, None] ** 1.15 + white[:, None] * shot.light_colour + 0.002)
-    cover = layer.cover
-    tone = layer.canvas[..., 0].astype(np.float32) * 255 / np.maximum(cover, 1)
-    index = np.minimum(tone, 255).astype(np.uint8)
-    share = (layer.canvas[..., 2].astype(np.float32) / np.maximum(cover, 1))[..., None]
-    colour = tables[0][index]
+        tables.append((colour * tone[:, None] ** 1.15 + white[:, None] * shot.light_colour + 0.002).astype(np.float32))
+    index = cv2.divide(np.ascontiguousarray(layer.canvas[..., 0]), np.maximum(cover, 1), scale=255)
+    colours = tables[0][index]
     if person.grey:
-        colour = colour + np.minimum(share, 1) * (tables[1][index] - colour)
-    if shade is not None:
-        colour = colour * shade[..., None]
-    paint(image, colour.astype(np.float32), cover)
+        share = cv2.divide(np.ascontiguousarray(layer.canvas[..., 2]), np.maximum(cover, 1), scale=255)
+        weight = (share.astype(np.float32) / 255)[..., None]
+        colours += weight * (tables[1][index] - colours)
+    colours *= (1.05 - 0.18 * soft(cover, 0.03))[..., None]  # deep within its own mass hair is darker
+    paint(image, _to(colours, size), _to(cover, size))
+
+
+def _to(array: Mix, size: int) -> Mix:
+    if size == _GRID:
+        return array
+    return cv2.resize(array, (size, size), interpolation=cv2.INTER_CUBIC if size > _GRID else cv2.INTER_AREA)
 
 
 def silhouette(g: Geometry, offset: float, lift: float = 0.0) -> Points:
@@ -227,7 +210,7 @@ def _cap_outline(first: Points, second: Points) -> Points:
     return np.vstack([first, second[::-1]])
 
 
-def _cropped(comb: _Comb, g: Geometry, person: Person, share: float) -> None:
+def _cropped(comb: _Comb, g: Geometry, person: Person) -> None:
     rng = comb.rng
     style = person.style
     offset, lift = {
@@ -240,14 +223,14 @@ def _cropped(comb: _Comb, g: Geometry, person: Person, share: float) -> None:
     inner = first + (second - first) * np.float32(0.04 if style == "buzz" else 0.10)
     comb.mass(_cap_outline(inner, second - (second - first) * np.float32(0.01)), 30)
     if style == "buzz":
-        count = int(7000 * share)
+        count = 7000
         t, r = rng.uniform(0, 1, count), rng.beta(1, 0.9, count) * 1.0 - 0.02
         move = np.stack([0.012 * rng.normal(0, 1, count), rng.uniform(0.02, 0.06, count)], axis=1)
-        comb.strands(first, second, np.stack([t, r], axis=1), move, width=0.0016, gain=0.85, wander=0.002)
+        comb.strands(first, second, np.stack([t, r], axis=1), move, gain=0.85, wander=0.002)
         return
     side = np.abs(np.linspace(-1, 1, 160))  # at the temples hair points down, on top it follows the parting
     for length, count, gain in ((0.42, 2600, 0.62), (0.36, 2600, 0.9), (0.30, 1400, 1.12)):
-        n = int(count * share)
+        n = count
         t, r = rng.uniform(0, 1, n), rng.uniform(-0.02, 0.86, n)
         away = np.sign(t - split) * np.minimum(np.abs(t - split) / 0.05, 1)
         temple = np.clip((np.interp(t, np.linspace(0, 1, 160), side) - 0.62) / 0.25, 0, 1)
@@ -263,7 +246,7 @@ def _cropped(comb: _Comb, g: Geometry, person: Person, share: float) -> None:
         )  # fmt: skip
 
 
-def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot, share: float) -> None:
+def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot) -> None:
     """Bob and long hair: two sheets from the parting over the temples and down, and the mass behind the neck."""
     rng = front.rng
     u = g.unit
@@ -279,8 +262,8 @@ def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot, s
         cheek = g.jaw[2 if side < 0 else 14]
         cover = 0.018 + 0.012 * person.build[22]
         inner = curve(
-            np.vstack([temple[:: max(len(temple) // 5, 1)][:5], [cheek - (side * cover, 0.03)],
-                       [cheek + (-side * (cover - 0.012), 0.11 * u)],
+            np.vstack([temple[:: max(len(temple) // 5, 1)][:5], [cheek - vec(side * cover, 0.03)],
+                       [cheek + vec(-side * (cover - 0.012), 0.11 * u)],
                        [(cheek[0] + side * 0.005, max(bottom - 0.05, cheek[1] + 0.14))], [(cheek[0] - side * 0.01, bottom)]]), 160,
         )  # fmt: skip
         low = ear[0] + side * (0.03 + bell)
@@ -291,20 +274,18 @@ def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot, s
         )  # fmt: skip
         ends.append((inner, outer))
         front.mass(np.vstack([inner, outer[::-1]]), 22)
-    (left_in, left_out), (right_in, right_out) = ends
+    left_out, right_out = ends[0][1], ends[1][1]
     behind = np.vstack([left_out[40:], right_out[40:][::-1]])
     back.mass(behind, 12)
-    n = int(900 * share)
+    n = 900
     start = np.stack([rng.uniform(0, 0.2, n), rng.uniform(0.02, 0.98, n)], axis=1)
     back.strands(left_out[50:], right_out[50:], start, np.stack([rng.uniform(0.7, 0.9, n), rng.normal(0, 0.03, n)], axis=1),
                  curl=0.010 * person.curl, gain=0.34)  # fmt: skip
     for inner, outer in ends:
         for count, gain, spread in ((1100, 0.60, 0.0), (1300, 0.9, 0.0), (700, 1.12, 0.02)):
-            n = int(count * share)
+            n = count
             r = rng.beta(0.9, 0.9, n) * (1 + 2 * spread) - spread
-            start = np.stack(
-                [rng.uniform(0, 0.10, n) + 0.25 * (rng.random(n) < 0.3) * rng.random(n), r], axis=1
-            )
+            start = np.stack([rng.uniform(0, 0.10, n) + 0.25 * (rng.random(n) < 0.3) * rng.random(n), r], axis=1)
             move = np.stack([rng.uniform(0.80, 1.0, n), rng.normal(0, 0.05, n)], axis=1)
             front.strands(
                 inner,
@@ -318,36 +299,32 @@ def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot, s
             )
 
 
-def _tied(front: _Comb, back: _Comb, g: Geometry, person: Person, share: float) -> None:
+def _tied(front: _Comb, back: _Comb, g: Geometry, person: Person) -> None:
     """Hair drawn back from the hairline, with a knot or tail behind the head."""
     rng = front.rng
     first, second = _cap(g, 0.010, 0.012 + 0.012 * person.volume)
     front.mass(_cap_outline(first + (second - first) * np.float32(0.03), second), 26)
     split = 0.5 + 0.25 * person.parting
     for count, gain in ((2200, 0.62), (2400, 0.92), (900, 1.1)):
-        n = int(count * share)
+        n = count
         t, r = rng.uniform(0, 1, n), rng.uniform(-0.015, 0.45, n)
-        move = np.stack(
-            [(0.5 - t) * 0.22 + 0.10 * np.sign(t - split) * (np.abs(t - split) < 0.3), 0.98 - r], axis=1
-        )
-        front.strands(
-            first, second, np.stack([t, r], axis=1), move, curl=0.004 * person.curl, gain=gain, wander=0.005
-        )
+        move = np.stack([(0.5 - t) * 0.22 + 0.10 * np.sign(t - split) * (np.abs(t - split) < 0.3), 0.98 - r], axis=1)
+        front.strands(first, second, np.stack([t, r], axis=1), move, curl=0.004 * person.curl, gain=gain, wander=0.005)
     if person.volume > 0.9:
-        knot = second[80] + np.array((0, -0.01), np.float32)
+        knot = second[80] + vec(0, -0.01)
         angle = np.linspace(0, 2 * np.pi, 120)
-        ring = np.stack([np.cos(angle) * 0.085, np.sin(angle) * 0.07], axis=1).astype(
-            np.float32
-        ) * np.float32(person.volume * 0.85)
+        ring = np.stack([np.cos(angle) * 0.085, np.sin(angle) * 0.07], axis=1).astype(np.float32) * np.float32(
+            person.volume * 0.85
+        )
         back.mass(knot + ring, 26)
         for gain in (0.6, 0.95):
-            n = int(420 * share)
+            n = 420
             start = np.stack([rng.uniform(0, 1, n), rng.uniform(0.1, 1, n)], axis=1)
             back.strands(knot + ring * np.float32(0.1), knot + ring, start,
                          np.stack([rng.uniform(0.1, 0.35, n), rng.normal(0, 0.15, n)], axis=1), gain=gain, wander=0.004)  # fmt: skip
 
 
-def _curls(front: _Comb, back: _Comb, g: Geometry, person: Person, share: float) -> None:
+def _curls(front: _Comb, back: _Comb, g: Geometry, person: Person) -> None:
     """Curls of every size, up to a round mass around the head."""
     rng = front.rng
     afro = person.style == "afro"
@@ -356,17 +333,15 @@ def _curls(front: _Comb, back: _Comb, g: Geometry, person: Person, share: float)
     ruffle = np.interp(np.linspace(0, 1, 160), np.linspace(0, 1, 40), rng.normal(0, 0.006, 40))[:, None]
     second = np.asarray(second + (second - second.mean(axis=0)) * ruffle, np.float32)
     front.mass(
-        _cap_outline(
-            first + (second - first) * np.float32(0.06), first + (second - first) * np.float32(0.90)
-        ),
+        _cap_outline(first + (second - first) * np.float32(0.06), first + (second - first) * np.float32(0.90)),
         18,
     )
     if afro or person.masculine < 0.5:
         behind = second.copy()
         drop = g.lip_top[30, 1] - behind[0, 1] + (0.0 if afro else 0.10)
-        low = behind[[0, -1]] + np.array((0, drop), np.float32) * 0.9
+        low = behind[[0, -1]] + vec(0, drop) * 0.9
         back.mass(np.vstack([behind * 0.995 + 0.0025, low[1:], low[:1]]), 14)
-        n = int(2400 * share)
+        n = 2400
         edge = np.vstack([low[:1], behind, low[1:]])
         edge = curve(edge, 160)
         middle = np.broadcast_to(g.nose_ridge[5], edge.shape)
@@ -375,13 +350,13 @@ def _curls(front: _Comb, back: _Comb, g: Geometry, person: Person, share: float)
                      curl=0.007 if afro else 0.010, waves=2.0, gain=0.6, wander=0.006)  # fmt: skip
     size = 0.0055 if afro else 0.008 + 0.006 * person.curl
     for count, gain in ((2600, 0.5), (2600, 0.85), (1500, 1.15)):
-        n = int(count * share)
+        n = count
         start = np.stack([rng.uniform(0, 1, n), rng.uniform(-0.02, 0.93, n)], axis=1)
         move = np.stack([rng.normal(0, 0.035, n), rng.uniform(0.02, 0.16, n)], axis=1)
         front.strands(first, second, start, move, curl=size, waves=1.8, gain=gain, wander=0.008)
 
 
-def _fringe(comb: _Comb, g: Geometry, person: Person, share: float) -> None:
+def _fringe(comb: _Comb, g: Geometry, person: Person) -> None:
     """Hair that falls over the forehead."""
     rng = comb.rng
     first, second = _cap(g, 0.03, 0.02)
@@ -395,11 +370,9 @@ def _fringe(comb: _Comb, g: Geometry, person: Person, share: float) -> None:
     lower = np.asarray(lower, np.float32)
     comb.mass(np.vstack([upper, (lower + (upper - lower) * np.float32(0.22))[::-1]]), 26)
     for count, gain in ((800, 0.62), (900, 0.95), (400, 1.12)):
-        n = int(count * share)
+        n = count
         start = np.stack([rng.uniform(0, 1, n), rng.uniform(0, 0.12, n)], axis=1)
-        move = np.stack(
-            [rng.normal(0.04 * np.sign(person.parting), 0.02, n), rng.uniform(0.75, 1.0, n)], axis=1
-        )
+        move = np.stack([rng.normal(0.04 * np.sign(person.parting), 0.02, n), rng.uniform(0.75, 1.0, n)], axis=1)
         comb.strands(
             upper,
             lower,
@@ -411,8 +384,3 @@ def _fringe(comb: _Comb, g: Geometry, person: Person, share: float) -> None:
             gain=gain,
             wander=0.006,
         )
-
-
-def contact_shade(layer: Layer) -> Field:
-    """Factor (S, S) that darkens hair where it lies deep within its own mass."""
-    return np.asarray(1.05 - 0.18 * soft(layer.cover, 0.03), np.float32)

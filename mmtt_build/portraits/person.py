@@ -7,12 +7,13 @@ eye so that the faces sit in the frame as FFHQ and CelebA-HQ faces do; they mode
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rng = np.random.Generator
-Colour = NDArray[np.float32]
+Colour = NDArray[np.floating[Any]]
 
 # Fair to deep, in sRGB; a person's tone is interpolated between neighbours.
 _SKIN_TONES = np.array(
@@ -109,14 +110,9 @@ def sample_person(rng: Rng) -> Person:
     melanin = float(rng.uniform(0, 1))
     skin = _between(_SKIN_TONES, melanin)
     skin = np.clip(skin * (1 + rng.normal(0, (0.02, 0.025, 0.035))), 0, 1).astype(np.float32)
-    lips = (
-        np.array((0.78, 0.42, 0.40), np.float32) * (1 - melanin)
-        + np.array((0.40, 0.21, 0.19), np.float32) * melanin
-    )
+    lips = np.array((0.78, 0.42, 0.40), np.float32) * (1 - melanin) + np.array((0.40, 0.21, 0.19), np.float32) * melanin
     fair = melanin < 0.4
-    colours = (
-        np.array((2, 3, 3, 3, 2.5, 2, 1.5, 1, 0.6)) if fair else np.array((6, 4, 2, 0.5, 0.1, 0, 0, 0, 0.1))
-    )
+    colours = np.array((2, 3, 3, 3, 2.5, 2, 1.5, 1, 0.6)) if fair else np.array((6, 4, 2, 0.5, 0.1, 0, 0, 0, 0.1))
     hair = _HAIR_COLOURS[rng.choice(len(colours), p=colours / colours.sum())]
     irises = np.array((2, 3, 2, 1.5, 1.5, 2, 1)) if fair else np.array((6, 4, 1, 0.1, 0, 0.02, 0))
     grey = float(np.clip((age - 0.5) * 2.4 + rng.normal(0, 0.25), 0, 1)) if age > 0.42 else 0.0
@@ -140,8 +136,7 @@ def sample_person(rng: Rng) -> Person:
         lips=(lips * (1 + rng.normal(0, 0.06, 3))).astype(np.float32),
         hair=hair * np.float32(rng.uniform(0.85, 1.2)),
         grey=grey,
-        iris=_IRIS_COLOURS[rng.choice(len(irises), p=irises / irises.sum())]
-        * np.float32(rng.uniform(0.85, 1.15)),
+        iris=_IRIS_COLOURS[rng.choice(len(irises), p=irises / irises.sum())] * np.float32(rng.uniform(0.85, 1.15)),
         style=style,
         hairline=float(rng.normal(0, 0.012) - (0.03 * age * rng.uniform(0, 1.2) if man else 0)),
         parting=float(rng.choice((-1, 1)) * rng.uniform(0, 0.55)),
@@ -151,9 +146,7 @@ def sample_person(rng: Rng) -> Person:
         beard=beard,
         beard_shape=str(rng.choice(("full", "goatee", "moustache"), p=(0.6, 0.25, 0.15))),
         freckles=float(rng.uniform(0.4, 1) if rng.random() < (0.3 if melanin < 0.3 else 0.08) else 0),
-        moles=rng.uniform((-0.2, -0.2, 0.5), (0.2, 0.36, 1.2), (int(rng.integers(0, 5)), 3)).astype(
-            np.float32
-        ),
+        moles=rng.uniform((-0.2, -0.2, 0.5), (0.2, 0.36, 1.2), (int(rng.integers(0, 5)), 3)).astype(np.float32),
         ruddy=float(rng.uniform(0.3, 1.0)),
         brow_density=float(rng.uniform(0.55, 1.1) + 0.15 * masculine),
         makeup=0.0 if man else float(rng.beta(1.2, 1.2)),
@@ -176,9 +169,7 @@ def sample_shot(rng: Rng, person: Person) -> Shot:
     )
     warmth = rng.uniform(-1, 1)
     key = np.array((1 + 0.08 * warmth, 1, 1 - 0.14 * warmth), np.float32)
-    fill = np.array((1 - 0.05 * warmth, 1, 1 + 0.10 * warmth), np.float32) * np.float32(
-        rng.uniform(0.26, 0.5)
-    )
+    fill = np.array((1 - 0.05 * warmth, 1, 1 + 0.10 * warmth), np.float32) * np.float32(rng.uniform(0.26, 0.5))
     hue = rng.normal(0, 1, 3)
     cloth = np.clip(rng.choice((0.12, 0.3, 0.55, 0.85)) + 0.13 * hue, 0.03, 0.95).astype(np.float32)
     hat = str(rng.choice(("", "beanie", "cap"), p=(0.91, 0.06, 0.03)))

@@ -6,17 +6,24 @@ Points are (N, 2) arrays of x, y in shares of the frame's side; a coverage is (S
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-Points = NDArray[np.float32]
-Field = NDArray[np.float32]
+Points = NDArray[np.floating[Any]]
+Field = NDArray[np.floating[Any]]
 Coverage = NDArray[np.uint8]
+Mix = NDArray[Any]  # a coverage (uint8) or a field of weights 0-1 (float32)
 
 _SHIFT = 4  # sub-pixel bits of OpenCV's drawing calls
+
+
+def vec(*values: float) -> Points:
+    """A short float32 vector: a point, a displacement, a colour."""
+    return np.array(values, np.float32)
 
 
 def curve(points: Points, count: int, closed: bool = False) -> Points:
@@ -53,9 +60,7 @@ def stroke(
     size = canvas.shape[0]
     colour = (value,) if isinstance(value, int) else value
     thickness = max(1, round(width * size))
-    cv2.polylines(
-        canvas, [fixed(line, size) for line in lines], closed, colour, thickness, cv2.LINE_AA, _SHIFT
-    )
+    cv2.polylines(canvas, [fixed(line, size) for line in lines], closed, colour, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def strokes(size: int, lines: Sequence[Points], width: float, closed: bool = False) -> Coverage:
@@ -65,20 +70,33 @@ def strokes(size: int, lines: Sequence[Points], width: float, closed: bool = Fal
     return canvas
 
 
-def soft(coverage: Coverage | Field, sigma: float) -> Field:
-    """Blurs a coverage (or a field) by sigma, a share of the side; wide blurs run at lower resolution."""
-    field = coverage.astype(np.float32) * np.float32(1 / 255) if coverage.dtype == np.uint8 else coverage
-    size = field.shape[0]
+def soft(coverage: Mix, sigma: float) -> Field:
+    """Blurs a coverage (or a field) by sigma, a share of the side, to (S, S) float32.
+
+    Wide blurs run at lower resolution, and those of a coverage only where it is not empty.
+    """
+    size = coverage.shape[0]
     pixels = sigma * size
+    if coverage.dtype != np.uint8:
+        return _blur(coverage, pixels)
+    result = np.zeros((size, size), np.float32)
+    window = box(coverage, 3 + int(3.5 * pixels))
+    if window is not None:
+        result[window] = _blur(coverage[window].astype(np.float32) * np.float32(1 / 255), pixels)
+    return result
+
+
+def _blur(field: Field, pixels: float) -> Field:
     if pixels < 0.3:
         return field
+    height, width = field.shape
     shrink = 1
-    while pixels / shrink > 6 and size // shrink > 64:
+    while pixels / shrink > 4 and min(height, width) // shrink > 32:
         shrink *= 2
     if shrink > 1:
-        field = cv2.resize(field, (size // shrink, size // shrink), interpolation=cv2.INTER_AREA)
+        field = cv2.resize(field, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA)
     field = cv2.GaussianBlur(field, (0, 0), pixels / shrink, borderType=cv2.BORDER_REPLICATE)
-    return cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR) if shrink > 1 else field
+    return cv2.resize(field, (width, height), interpolation=cv2.INTER_LINEAR) if shrink > 1 else field
 
 
 def noise(rng: np.random.Generator, size: int, cells: float, octaves: int = 1) -> Field:
@@ -107,14 +125,15 @@ def box(coverage: Coverage, margin: int = 2) -> tuple[slice, slice] | None:
     return slice(max(y - margin, 0), y + height + margin), slice(max(x - margin, 0), x + width + margin)
 
 
-def paint(image: Field, colour: Field, coverage: Coverage | Field) -> None:
+def paint(image: Field, colour: Field, coverage: Mix) -> None:
     """Lays a colour, (3,) or (S, S, 3), over the image in place, weighted by a coverage (uint8, or float 0-1)."""
-    as_bytes = coverage if coverage.dtype == np.uint8 else (coverage > 1 / 512).view(np.uint8)
-    window = box(as_bytes)
+    if coverage.dtype == np.uint8:
+        window = box(coverage)
+    else:
+        window = box(cv2.threshold(coverage, 1 / 512, 1, cv2.THRESH_BINARY)[1].astype(np.uint8))
     if window is None:
         return
     weight = coverage[window]
-    alpha = (weight.astype(np.float32) / 255 if weight.dtype == np.uint8 else weight)[..., None]
-    under = image[window]
+    alpha = (weight.astype(np.float32) * np.float32(1 / 255) if weight.dtype == np.uint8 else weight)[..., None]
     over = colour[window] if colour.ndim == 3 else colour
-    image[window] = under + alpha * (over - under)
+    image[window] += alpha * (over - image[window])

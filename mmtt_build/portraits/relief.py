@@ -12,7 +12,7 @@ import numpy as np
 
 from mmtt_build.portraits.geometry import Geometry
 from mmtt_build.portraits.person import Person, Shot
-from mmtt_build.portraits.raster import Coverage, Field, Points, fill, soft, strokes
+from mmtt_build.portraits.raster import Coverage, Field, Points, fill, soft, strokes, vec
 
 _DEPTH = 0.27  # how far the face's front stands before its silhouette
 
@@ -32,12 +32,10 @@ class _Sculptor:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.height = np.zeros((size, size), np.float32)
+        self.height: Field = np.zeros((size, size), np.float32)
         self._axis = (np.arange(size, dtype=np.float32) + 0.5) / size
 
-    def blob(
-        self, centre: Points, sx: float, sy: float, amount: float, angle: float = 0, below: float = 1
-    ) -> None:
+    def blob(self, centre: Points, sx: float, sy: float, amount: float, angle: float = 0, below: float = 1) -> None:
         """Adds a Gaussian of deviations sx, sy; its lower half is shortened by `below`."""
         window, bump = self._bump(centre, sx, sy, angle, below)
         self.height[window] += np.float32(amount) * bump
@@ -97,8 +95,7 @@ def model(geometry: Geometry, person: Person, shot: Shot, size: int, hair: Cover
     head_mask = soft(fill(geometry.head, res), 0.0012)
     ear_mask = np.maximum(*(soft(fill(ear, res), 0.0012) for ear in geometry.ears))
     slopes = [
-        _mix(_mix(_slope(neck, axis), _slope(ears, axis), ear_mask), _slope(head, axis), head_mask)
-        for axis in (0, 1)
+        _mix(_mix(_slope(neck, axis), _slope(ears, axis), ear_mask), _slope(head, axis), head_mask) for axis in (0, 1)
     ]
     combined = _mix(_mix(neck, ears - 0.02, ear_mask), head, head_mask)
     light, shade = _light(
@@ -112,43 +109,43 @@ def _head(g: Geometry, person: Person, shot: Shot, res: int) -> Field:
     centre = g.front * np.float32(0.75) + g.head.mean(axis=0) * np.float32(0.25)
     s = np.minimum(inside(g.head, centre, res), 1)
     clay = _Sculptor(res)
-    clay.height = _DEPTH * (1 - s**2.35) ** np.float32(0.52)
+    clay.height = np.asarray(_DEPTH * (1 - s**2.35) ** 0.52, np.float32)
     u = g.unit
     for eye in g.eyes:
         side = eye.side
         c = eye.centre
-        clay.blob(c + (-side * 0.012, -0.010), 0.050 * u, 0.027 * u, -0.026)
-        clay.blob(c + (-side * 0.060, -0.012), 0.016 * u, 0.030 * u, -0.016)
-        clay.blob(c + (0, -0.004), 0.034 * u, 0.023 * u, 0.017)  # the ball under the lids
-        clay.blob(c + (0, 0.040 * u), 0.045 * u, 0.012 * u, -0.0022 - 0.005 * age, side * 0.18)
+        clay.blob(c + vec(-side * 0.012, -0.010), 0.050 * u, 0.027 * u, -0.026)
+        clay.blob(c + vec(-side * 0.060, -0.012), 0.016 * u, 0.030 * u, -0.016)
+        clay.blob(c + vec(0, -0.004), 0.034 * u, 0.023 * u, 0.017)  # the ball under the lids
+        clay.blob(c + vec(0, 0.040 * u), 0.045 * u, 0.012 * u, -0.0022 - 0.005 * age, side * 0.18)
         clay.blob(
-            c + (-side * 0.005, 0.029 * u),
+            c + vec(-side * 0.005, 0.029 * u),
             0.036 * u,
             0.008 * u,
             0.0022 + 0.004 * age + 0.002 * smile,
             side * 0.12,
         )
         clay.blob(
-            c + (side * 0.02, 0.115 * u - 0.012 * smile),
+            c + vec(side * 0.02, 0.115 * u - 0.012 * smile),
             0.062 * u,
             0.045 * u,
             0.014 + 0.006 * b[4] + 0.014 * smile,
         )
-        clay.blob(c + (side * 0.055, 0.19 * u), 0.042 * u, 0.06 * u, -0.010 - 0.006 * b[0] - 0.008 * age)
-        clay.blob(c + (side * 0.115, -0.11 * u), 0.04 * u, 0.07 * u, -0.012)
+        clay.blob(c + vec(side * 0.055, 0.19 * u), 0.042 * u, 0.06 * u, -0.010 - 0.006 * b[0] - 0.008 * age)
+        clay.blob(c + vec(side * 0.115, -0.11 * u), 0.04 * u, 0.07 * u, -0.012)
     for brow in g.brows:
         for i in (4, 16, 28):
-            clay.blob(brow[i] + (0, 0.006), 0.030 * u, 0.016 * u, 0.0045 + 0.005 * person.masculine, 0)
-    clay.blob(g.nose_ridge[0] + (0, -0.21 * u), 0.14 * u, 0.09 * u, 0.012)
+            clay.blob(brow[i] + vec(0, 0.006), 0.030 * u, 0.016 * u, 0.0045 + 0.005 * person.masculine, 0)
+    clay.blob(g.nose_ridge[0] + vec(0, -0.21 * u), 0.14 * u, 0.09 * u, 0.012)
     _nose(clay, g, person)
     lips = (g.lip_inner_top[30] + g.lip_inner_bottom[30]) / 2
     clay.blob(lips, 0.085 * u, 0.055 * u, 0.022)
-    clay.blob(lips + (0, 0.062 * u), 0.05 * u, 0.012 * u, -0.010)  # below the lower lip
-    clay.blob(g.chin + (0, -0.055 * u), 0.045 * u, 0.036 * u, 0.020 + 0.006 * b[3])
+    clay.blob(lips + vec(0, 0.062 * u), 0.05 * u, 0.012 * u, -0.010)  # below the lower lip
+    clay.blob(g.chin + vec(0, -0.055 * u), 0.045 * u, 0.036 * u, 0.020 + 0.006 * b[3])
     philtrum = (g.lip_top[30] + g.nose_base[2]) / 2
     clay.blob(philtrum, 0.0075 * u, 0.018 * u, -0.0050)
     for sign in (-1, 1):
-        clay.blob(philtrum + (sign * 0.012 * u, 0.004), 0.005 * u, 0.016 * u, 0.0022)
+        clay.blob(philtrum + vec(sign * 0.012 * u, 0.004), 0.005 * u, 0.016 * u, 0.0022)
     for corner in (g.lip_top[0], g.lip_top[-1]):
         clay.blob(corner, 0.014 * u, 0.014 * u, -0.007 - 0.004 * smile)
     _lips(clay, g, res)
@@ -163,7 +160,7 @@ def _nose(clay: _Sculptor, g: Geometry, person: Person) -> None:
     rise = 0.020 + (0.050 + 0.006 * b[11]) * t**1.25 + 0.006 * b[8] * np.sin(np.pi * t) ** 2
     clay.ridge(g.nose_ridge, width, rise)
     tip = g.nose_ridge[-1]
-    clay.blob(tip + (0, -0.002), (0.019 + 0.002 * b[9]) * u, 0.019 * u, 0.016, below=0.75)
+    clay.blob(tip + vec(0, -0.002), (0.019 + 0.002 * b[9]) * u, 0.019 * u, 0.016, below=0.75)
     clay.blob((tip + g.nose_base[2]) / 2, 0.007 * u, 0.014 * u, 0.010)
     for ala in g.alae:
         clay.blob(ala, 0.0135 * u, 0.0150 * u, 0.026, below=0.85)
@@ -191,11 +188,7 @@ def _creases(clay: _Sculptor, g: Geometry, person: Person, shot: Shot, res: int)
     lines = []
     for k in range(4):
         x = np.linspace(-0.15, 0.15, 40, dtype=np.float32)
-        wave = (
-            0.006 * np.sin(x * 18 + rng.uniform(0, 6))
-            + 0.003 * np.sin(x * 47 + rng.uniform(0, 6))
-            - 0.25 * x**2
-        )
+        wave = 0.006 * np.sin(x * 18 + rng.uniform(0, 6)) + 0.003 * np.sin(x * 47 + rng.uniform(0, 6)) - 0.25 * x**2
         lines.append(brow + np.stack([x * rng.uniform(0.7, 1), -0.105 - 0.036 * k + wave], axis=1) * u)
     for eye in g.eyes:
         corner = eye.upper[-1] if eye.side > 0 else eye.upper[0]
@@ -204,16 +197,13 @@ def _creases(clay: _Sculptor, g: Geometry, person: Person, shot: Shot, res: int)
             angle = -0.5 + 0.36 * k + rng.normal(0, 0.05)
             length = rng.uniform(0.03, 0.05) * (1 + smile)
             ray = np.stack([eye.side * t * np.cos(angle), t * np.sin(angle) + 0.15 * t**2], axis=1) * length
-            lines.append(corner + np.array((eye.side * 0.012, 0.0), np.float32) + ray.astype(np.float32) * u)
+            lines.append(corner + vec(eye.side * 0.012, 0.0) + ray.astype(np.float32) * u)
         t = np.linspace(-1, 1, 20, dtype=np.float32)
-        lines.append(
-            eye.centre + np.stack([0.042 * t, 0.044 - 0.014 * t**2 + 0.004 * t * eye.side], axis=1) * u
-        )
+        lines.append(eye.centre + np.stack([0.042 * t, 0.044 - 0.014 * t**2 + 0.004 * t * eye.side], axis=1) * u)
     for side in (-1, 1):
         y = np.linspace(0, 1, 12, dtype=np.float32)
         lines.append(
-            brow
-            + np.stack([side * (0.014 + 0.004 * y**2), -0.062 + 0.045 * y], axis=1).astype(np.float32) * u
+            brow + np.stack([side * (0.014 + 0.004 * y**2), -0.062 + 0.045 * y], axis=1).astype(np.float32) * u
         )
     clay.height -= soft(strokes(res, lines, 0.0025), 0.0022) * np.float32(depth)
 
@@ -224,16 +214,14 @@ def _neck(g: Geometry, res: int) -> Field:
     mask = fill(np.clip(g.neck, -0.5, 1.5), res)
     base = g.chin
     width = (g.neck[20:40, 0].max() - g.neck[-40:-20, 0].min()) / 2
-    x = (
-        (np.arange(res, dtype=np.float32) + 0.5) / res - base[0] * 0.5 - g.neck[[30, -30], 0].mean() * 0.5
-    ) / width
+    x = ((np.arange(res, dtype=np.float32) + 0.5) / res - base[0] * 0.5 - g.neck[[30, -30], 0].mean() * 0.5) / width
     clay.height[:] = -0.10 + 0.13 * np.sqrt(np.maximum(1 - np.minimum(np.abs(x), 0.97) ** 2, 0))[None, :]
     u = g.unit
     for side in (-1, 1):  # the two muscles that meet at the collarbone's pit
         t = np.linspace(0, 1, 12, dtype=np.float32)
         line = base + np.stack([side * (0.13 - 0.10 * t), 0.02 + 0.16 * t], axis=1).astype(np.float32) * u
         clay.ridge(line, np.full(12, 0.014 * u, np.float32), np.full(12, 0.012, np.float32))
-    clay.blob(base + (0, 0.10 * u), 0.02 * u, 0.025 * u, 0.010)
+    clay.blob(base + vec(0, 0.10 * u), 0.02 * u, 0.025 * u, 0.010)
     clay.height *= soft(mask, 0.002)
     return clay.height
 
@@ -245,9 +233,9 @@ def _ears(g: Geometry, res: int) -> Field:
         depth = cv2.distanceTransform((mask > 127).view(np.uint8), cv2.DIST_L2, 3) / np.float32(res)
         centre = ear.mean(axis=0)
         clay.height += soft(np.sqrt(np.minimum(depth / 0.012, 1)) * np.float32(0.016), 0.0015)
-        inner = centre + (ear - centre) * np.array((0.62, 0.70), np.float32) + (-side * 0.004, -0.008)
+        inner = centre + vec(ear - centre) * vec(0.62, 0.70) + vec(-side * 0.004, -0.008)
         clay.height -= soft(fill(inner, res), 0.003) * np.float32(0.012)
-        fold = centre + (ear[4:24] - centre) * np.array((0.46, 0.55), np.float32) + (0, -0.004)
+        fold = centre + vec(ear[4:24] - centre) * vec(0.46, 0.55) + vec(0, -0.004)
         clay.height += soft(strokes(res, [fold], 0.006), 0.003) * np.float32(0.009)
     return clay.height
 
@@ -260,9 +248,7 @@ def _light(slope_x: Field, slope_y: Field, height: Field, shot: Shot, hair: Cove
     key = (lz - lx * slope_x - ly * slope_y) * facing
     wrapped = np.clip((key + 0.12) / 1.12, 0, 1)
     lit = wrapped * _shadow(height, shot) * (1 - 0.55 * _shifted(soft(hair, 0.012), shot, 0.03))
-    small, wide = (
-        np.maximum(soft(height, sigma) - height, 0) / np.float32(sigma) for sigma in (0.010, 0.035)
-    )
+    small, wide = (np.maximum(soft(height, sigma) - height, 0) / np.float32(sigma) for sigma in (0.010, 0.035))
     access = np.exp(-1.3 * small - 0.9 * wide) * (1 - 0.35 * soft(hair, 0.02))
     up = 0.72 + 0.28 * slope_y * facing  # slope_y > 0: the surface falls away upwards and sees the sky
     light = np.empty((res, res, 3), np.float32)
@@ -301,9 +287,7 @@ def _shadow(height: Field, shot: Shot) -> Field:
 def _shifted(field: Field, shot: Shot, distance: float) -> Field:
     """What lies `distance` towards the light of each pixel."""
     res = field.shape[0]
-    move = np.array(
-        ((1, 0, shot.light[0] * distance * res), (0, 1, shot.light[1] * distance * res)), np.float32
-    )
+    move = np.array(((1, 0, shot.light[0] * distance * res), (0, 1, shot.light[1] * distance * res)), np.float32)
     return cv2.warpAffine(field, move, (res, res), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 

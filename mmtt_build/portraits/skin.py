@@ -7,11 +7,11 @@ import numpy as np
 
 from mmtt_build.portraits.geometry import Geometry
 from mmtt_build.portraits.person import Person, Shot
-from mmtt_build.portraits.raster import Field, Points, fill, fixed, noise, soft, strokes, to_linear
+from mmtt_build.portraits.raster import Field, Points, fill, fixed, noise, soft, strokes, to_linear, vec
 from mmtt_build.portraits.relief import Relief
 
-_MELANIN = np.array((0.55, 0.85, 1.1), np.float32)  # absorption per channel
-_BLOOD = np.array((0.10, 0.62, 0.50), np.float32)
+_MELANIN = vec(0.55, 0.85, 1.1)  # absorption per channel
+_BLOOD = vec(0.10, 0.62, 0.50)
 
 
 def render(
@@ -24,14 +24,10 @@ def render(
     """
     light = cv2.resize(relief.light, (size, size), interpolation=cv2.INTER_LINEAR)
     texture = np.random.default_rng(person.texture_seed)
-    albedo = cv2.resize(
-        _albedo(geometry, person, shot, texture, relief), (size, size), interpolation=cv2.INTER_LINEAR
-    )
+    albedo = cv2.resize(_albedo(geometry, person, shot, texture, relief), (size, size), interpolation=cv2.INTER_LINEAR)
     albedo *= _spots(geometry, person, texture, size)[..., None]
     pores = noise(rng, size, size / 3.2) * np.float32(0.6) + noise(rng, size, size / 8) * np.float32(0.6)
-    lips = np.maximum(
-        soft(fill(geometry.upper_lip, size), 0.0012), soft(fill(geometry.lower_lip, size), 0.0012)
-    )
+    lips = np.maximum(soft(fill(geometry.upper_lip, size), 0.0012), soft(fill(geometry.lower_lip, size), 0.0012))
     lips_colour = _lip_colour(person, shot)
     grain = noise(rng, size, 200)
     furrows = _lip_furrows(geometry, size, texture)
@@ -40,9 +36,7 @@ def render(
     albedo += strength * (tint - albedo)
     roughness = (1 - lips) * (0.022 + 0.02 * person.age)
     radiance = albedo * light * (1 + pores * roughness)[..., None]
-    radiance += (
-        _shine(geometry, person, shot, relief, pores, lips, furrows, size)[..., None] * shot.light_colour
-    )
+    radiance += _shine(geometry, person, shot, relief, pores, lips, furrows, size)[..., None] * shot.light_colour
     return radiance, light
 
 
@@ -62,22 +56,22 @@ def _albedo(g: Geometry, person: Person, shot: Shot, rng: np.random.Generator, r
         field += y[:, None] * x[None, :]
 
     add(blood, g.nose_ridge[-1], 0.030, 0.028, ruddy)
-    add(blood, g.chin + (0, -0.06 * u), 0.05, 0.035, 0.5 * ruddy)
+    add(blood, g.chin + vec(0, -0.06 * u), 0.05, 0.035, 0.5 * ruddy)
     for eye, ear in zip(g.eyes, g.ears, strict=True):
         add(
             blood,
-            eye.centre + (eye.side * 0.028, 0.125 * u),
+            eye.centre + vec(eye.side * 0.028, 0.125 * u),
             0.055,
             0.045,
             ruddy * (0.8 + 0.6 * person.makeup),
         )
         add(blood, ear.mean(axis=0), 0.03, 0.06, 0.7 * ruddy)
-        add(blood, eye.centre + (0, 0.004), 0.055, 0.026, 0.10 * fair)
-        add(melanin, eye.centre + (-eye.side * 0.012, 0.034 * u), 0.036, 0.014, 0.13 + 0.15 * person.age)
-        add(melanin, eye.centre + (0, -0.022 * u), 0.05, 0.014, 0.10 + 0.35 * shot.lipstick)
+        add(blood, eye.centre + vec(0, 0.004), 0.055, 0.026, 0.10 * fair)
+        add(melanin, eye.centre + vec(-eye.side * 0.012, 0.034 * u), 0.036, 0.014, 0.13 + 0.15 * person.age)
+        add(melanin, eye.centre + vec(0, -0.022 * u), 0.05, 0.014, 0.10 + 0.35 * shot.lipstick)
     for ala in g.alae:
         add(blood, ala, 0.016, 0.016, 0.6 * ruddy)
-    add(melanin, g.nose_ridge[0] + (0, -0.2 * u), 0.2, 0.08, -0.04)
+    add(melanin, g.nose_ridge[0] + vec(0, -0.2 * u), 0.2, 0.08, -0.04)
     if person.beard:
         beard = soft(fill(beard_area(g, person), res), 0.022)
         melanin += beard * np.float32((0.22 + 0.35 * min(person.beard, 0.5)) * (1 - 0.75 * person.grey))
@@ -95,7 +89,7 @@ def beard_area(g: Geometry, person: Person) -> Points:
             jaw,
             inner[1][None],
             g.folds[1][18:19],
-            g.nose_base[2:3] + (0, 0.006),
+            g.nose_base[2:3] + vec(0, 0.006),
             g.folds[0][18:19],
             inner[0][None],
         ]
@@ -114,7 +108,7 @@ def _spots(g: Geometry, person: Person, rng: np.random.Generator, size: int) -> 
             rng.uniform(0.0008, 0.0028, count),
             strict=True,
         ):
-            at = fixed(centre + np.array((x, y), np.float32), size)
+            at = fixed(centre + vec(x, y), size)
             cv2.circle(
                 canvas,
                 (int(at[0]), int(at[1])),
@@ -125,7 +119,7 @@ def _spots(g: Geometry, person: Person, rng: np.random.Generator, size: int) -> 
                 4,
             )
     for x, y, radius in person.moles:
-        at = fixed(g.nose_ridge[0] + np.array((x, y), np.float32) * g.unit, size)
+        at = fixed(g.nose_ridge[0] + vec(x, y) * g.unit, size)
         cv2.circle(
             canvas,
             (int(at[0]), int(at[1])),
@@ -139,8 +133,8 @@ def _spots(g: Geometry, person: Person, rng: np.random.Generator, size: int) -> 
 
 
 def _lip_colour(person: Person, shot: Shot) -> Field:
-    red = np.array((0.66, 0.16, 0.20), np.float32) * np.float32(0.5 + 0.5 * (1 - person.melanin))
-    own = person.lips * 0.6 + person.skin * 0.4 * np.array((1.0, 0.72, 0.70), np.float32)
+    red = vec(0.66, 0.16, 0.20) * np.float32(0.5 + 0.5 * (1 - person.melanin))
+    own = person.lips * 0.6 + person.skin * 0.4 * vec(1.0, 0.72, 0.70)
     return to_linear(own + np.float32(0.75 * shot.lipstick) * (red - own))
 
 
@@ -168,7 +162,7 @@ def _shine(
     size: int,
 ) -> Field:
     """Specular reflection (size, size): two lobes, rough by the pores, oily on forehead and nose, wet on the lips."""
-    half = shot.light + np.array((0, 0, 1), np.float32)
+    half = shot.light + vec(0, 0, 1)
     hx, hy, hz = (float(v) for v in half / np.linalg.norm(half))
     slope_x, slope_y, access = (
         cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)
@@ -183,12 +177,10 @@ def _shine(
     tight = broad * broad * broad * aligned**8
     res = relief.shade.shape[0]
     oil = np.full((res, res), 0.5, np.float32)
-    for centre, sigma, amount in ((g.nose_ridge[24], 0.05, 0.6), (g.nose_ridge[0] + (0, -0.15), 0.09, 0.35)):
+    for centre, sigma, amount in ((g.nose_ridge[24], 0.05, 0.6), (g.nose_ridge[0] + vec(0, -0.15), 0.09, 0.35)):
         axis = (np.arange(res, dtype=np.float32) + 0.5) / res
         x, y = (np.exp(-0.5 * ((axis - c) / (sigma * g.unit)) ** 2) for c in centre)
         oil += np.float32(amount) * y[:, None] * x[None, :]
     oil = cv2.resize(oil, (size, size), interpolation=cv2.INTER_LINEAR)
     gloss = (0.045 + 0.02 * person.melanin) * broad + (0.085 + 0.02 * person.melanin) * tight
-    return np.asarray(
-        (gloss * oil * (1 - lips) + lips * (0.03 * broad + 0.26 * tight)) * access**2, np.float32
-    )
+    return np.asarray((gloss * oil * (1 - lips) + lips * (0.03 * broad + 0.26 * tight)) * access**2, np.float32)
