@@ -102,12 +102,14 @@ def _swap(job: Job) -> Forged | Rejection:
     allowed = classical.shrink(clear, 2) & donor_clear
     outline = _outline(plan, base_labels, seen_labels, unit, above)
     needed = [(EYES, "eyes"), (NOSE, "nose"), (MOUTH, "lips")]
-    beards = classical.bearded(base, base_labels, unit), classical.bearded(donor, seen_labels, unit)
-    if max(beards) > _BEARD > min(beards) and (beards[0] > _BEARD or plan["shape"] != "brows-to-chin"):
-        # Half a beard deceives nobody: where only one face wears it, the swap ends under the nose. A donor's whole
-        # beard may come along.
-        foot = base_points["nose"][2] - base_points["l_eye"].mean(axis=0) / 2 - base_points["r_eye"].mean(axis=0) / 2
+    (hair_here, here), (hair_there, there) = (
+        classical.beard(face, labels, unit) for face, labels in ((base, base_labels), (donor, seen_labels))
+    )
+    if max(here, there) > _BEARD > min(here, there):
+        # Half a beard deceives nobody: where only one face wears one, the swap ends under the nose.
+        foot = base_points["nose"][2] - (base_points["l_eye"].mean(axis=0) + base_points["r_eye"].mean(axis=0)) / 2
         outline &= classical.above_eyes(box, base_points, -float(np.linalg.norm(foot)))
+        allowed &= ~classical.grow(hair_here | hair_there, 3)
         needed.pop()
     support = _settle(classical.ripple(outline, plan["elastic"] * unit, rng) & allowed, base_labels, seen_labels, plan)
     for names, word in needed:

@@ -148,10 +148,13 @@ def _splice(job: Job) -> Forged | Rejection:
         return Rejection(f"the base {base}" if isinstance(base, str) else f"the donor {donor}")
     image, mask = job.image.copy(), np.zeros(job.labels.shape, np.bool_)
     left_out = []
-    for name in plan["patches"]:
-        reason = _lay(name, base, donor, plan, rng, image, mask)
-        if reason:
-            left_out.append(f"{name} {reason}")
+    for pair in (BROWS, EYES, NOSE, ("lips",)):
+        before = image.copy(), mask.copy()
+        for name in pair:
+            if name in plan["patches"] and (reason := _lay(name, base, donor, plan, rng, image, mask)):
+                left_out.append(f"{name} {reason}")
+                image, mask = before  # two brows or eyes of different persons look it: both or none
+                break
     if not mask.any():
         return Rejection("no patch fits: " + "; ".join(left_out))
     return Forged(image, mask)
