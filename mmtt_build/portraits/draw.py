@@ -65,15 +65,17 @@ def draw(seed: int, size: int = 1024, identity: int | None = None) -> Portrait:
     identity = seed if identity is None else identity
     if seed < 0 or identity < 0:
         raise ValueError(f"seed {seed} and identity {identity} must not be negative")
-    person, shot, rng = _sample(seed, identity)
+    person, shot = _sample(seed, identity)
+    # one stream per layer, so that a portrait is the same picture at every size
+    paper, grain, garment, metal, lash = (np.random.default_rng((identity, seed, k)) for k in range(3, 8))
     g = build(person, shot)
     hair = grow(g, person, shot)
     empty: Coverage = np.zeros((size, size), np.uint8)
     over_face = hair.front.cover(size) if hair.front else empty
 
     form = relief.model(g, person, shot, size, over_face)
-    flesh, light = skin.render(g, person, shot, form, rng, size)
-    image = dress.background(shot, rng, size)
+    flesh, light = skin.render(g, person, shot, form, grain, size)
+    image = dress.background(paper, size)
     if hair.back:
         lay(image, hair.back, person, shot)
     cover = dict.fromkeys(CLASSES[1:], empty)
@@ -81,30 +83,30 @@ def draw(seed: int, size: int = 1024, identity: int | None = None) -> Portrait:
     ears = [fill(ear, size) for ear in g.ears]
     paint(image, flesh, np.maximum.reduce([head, neck, *ears]))
 
-    cover["cloth"] = dress.cloth(image, light, g, shot, rng)
+    cover["cloth"] = dress.cloth(image, g, shot, garment)
     paint(image, flesh, head)  # the chin lies before a high collar
     if shot.necklace:
         cover["neck_l"] = dress.necklace(image, g, shot)
     features.nostrils(image, g, person)
-    cover["r_eye"], cover["l_eye"] = features.eyes(image, light, g, person, shot, rng)
+    cover["r_eye"], cover["l_eye"] = features.eyes(image, light, g, person, shot, lash)
     mouth = features.mouth(image, light, g, person, shot)
     if mouth is not None:
         cover["mouth"] = mouth
     cover["u_lip"], cover["l_lip"] = fill(g.upper_lip, size), fill(g.lower_lip, size)
-    cover["r_brow"], cover["l_brow"] = features.brows(image, light, g, person, rng)
+    cover["r_brow"], cover["l_brow"] = features.brows(image, light, g, person)
     cover["nose"] = fill(g.nose_outline, size)
-    beard = features.beard(image, light, g, person, np.maximum(cover["u_lip"], cover["l_lip"]), rng)
+    beard = features.beard(image, light, g, person, np.maximum(cover["u_lip"], cover["l_lip"]))
     head = np.maximum(head, beard)
 
     rims = lens = empty
     if shot.glasses:
-        rims, lens = dress.glasses(image, g, shot, rng)
+        rims, lens = dress.glasses(image, g, shot, metal)
     if hair.front:
         shadow = soft(over_face, 0.008)
         paint(image, np.array((0.012, 0.007, 0.005), np.float32), shadow * np.float32(0.30))
         lay(image, hair.front, person, shot)
     if shot.hat:
-        cover["hat"] = dress.hat(image, g, shot, silhouette(g, 0.022, 0.05), rng)
+        cover["hat"] = dress.hat(image, g, shot, silhouette(g, 0.022, 0.05), garment)
     if shot.earrings:
         bare = np.maximum(*ears)
         bare[np.maximum(over_face, head) > _ON] = 0
@@ -113,7 +115,7 @@ def draw(seed: int, size: int = 1024, identity: int | None = None) -> Portrait:
     back = hair.back.cover(size) if hair.back else empty
     parts = _parts(cover, over_face, back, rims, lens)
     return Portrait(
-        image=_develop(image, shot.exposure, rng),
+        image=_develop(image, shot.exposure, grain),
         labels=flatten(parts, size),
         parts=parts,
         landmarks=_pixels(g, size),
@@ -123,14 +125,13 @@ def draw(seed: int, size: int = 1024, identity: int | None = None) -> Portrait:
 
 def landmarks(seed: int, size: int = 1024, identity: int | None = None) -> NDArray[np.float32]:
     """The landmarks that `draw` would return, without drawing."""
-    person, shot, _ = _sample(seed, seed if identity is None else identity)
+    person, shot = _sample(seed, seed if identity is None else identity)
     return _pixels(build(person, shot), size)
 
 
-def _sample(seed: int, identity: int) -> tuple[Person, Shot, np.random.Generator]:
+def _sample(seed: int, identity: int) -> tuple[Person, Shot]:
     person = sample_person(np.random.default_rng((identity, 1)))
-    rng = np.random.default_rng((identity, seed, 2))
-    return person, sample_shot(rng, person), rng
+    return person, sample_shot(np.random.default_rng((identity, seed, 2)), person)
 
 
 def _pixels(g: Geometry, size: int) -> NDArray[np.float32]:

@@ -22,16 +22,16 @@ from mmtt_build.portraits.raster import (
 )
 
 
-def background(shot: Shot, rng: np.random.Generator, size: int) -> Field:
+def background(rng: np.random.Generator, size: int) -> Field:
     """An out-of-focus place, (size, size, 3) linear."""
     grid = 128
     y, x = np.mgrid[0:grid, 0:grid].astype(np.float32) / grid
-    base = np.clip(rng.choice((0.12, 0.35, 0.6, 0.85)) + rng.normal(0, 0.07, 3), 0.03, 0.97)
-    other = np.clip(base + rng.normal(0, 0.16, 3), 0.02, 0.97)
+    base = np.clip(rng.choice((0.12, 0.35, 0.6, 0.85)) + rng.normal(0, 0.045, 3), 0.03, 0.97)
+    other = np.clip(base + rng.normal(0, 0.12) + rng.normal(0, 0.05, 3), 0.02, 0.97)
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.clip(0.5 + (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle), 0, 1)[..., None]
     image = (base + ramp * (other - base)).astype(np.float32)
-    kind = rng.choice(("studio", "room", "foliage", "lights"), p=(0.3, 0.3, 0.2, 0.2))
+    kind = rng.choice(("studio", "room", "foliage", "lights"), p=(0.36, 0.34, 0.15, 0.15))
     if kind == "studio":
         glow = np.exp(-((x - rng.uniform(0.3, 0.7)) ** 2 + (y - 0.4) ** 2) / 0.16)[..., None]
         image = image * (0.75 + 0.35 * glow)
@@ -39,14 +39,14 @@ def background(shot: Shot, rng: np.random.Generator, size: int) -> Field:
         for _ in range(int(rng.integers(4, 9))):
             corner = rng.uniform(-0.2, 1.0, 2)
             extent = rng.uniform((0.06, 0.2), (0.4, 0.9))
-            colour = np.clip(base + rng.normal(0, 0.2, 3), 0, 1)
+            colour = np.clip(base + rng.normal(0, 0.14) + rng.normal(0, 0.06, 3), 0, 1)
             a, b = (corner * grid).astype(int), ((corner + extent) * grid).astype(int)
             cv2.rectangle(
                 image, tuple(int(v) for v in a), tuple(int(v) for v in b), tuple(float(c) for c in colour), -1
             )
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(2.5, 6)))
     elif kind == "foliage":
-        leaf = vec(0.22, 0.36, 0.16) * np.float32(rng.uniform(0.6, 1.7))
+        leaf = vec(0.27, 0.36, 0.21) * np.float32(rng.uniform(0.6, 1.7))
         image = (
             leaf * (1 + 0.35 * noise(rng, grid, 9, 3)[..., None])
             + 0.10 * np.maximum(noise(rng, grid, 12), 0.8)[..., None]
@@ -65,16 +65,16 @@ def background(shot: Shot, rng: np.random.Generator, size: int) -> Field:
     return np.maximum(cv2.resize(linear, (size, size), interpolation=cv2.INTER_CUBIC), 0)
 
 
-def cloth(image: Field, light: Field, g: Geometry, shot: Shot, rng: np.random.Generator) -> Coverage:
+def cloth(image: Field, g: Geometry, shot: Shot, rng: np.random.Generator) -> Coverage:
     """Paints the garment over the shoulders; returns its coverage."""
     size = image.shape[0]
     u = g.unit
     kind = shot.cloth
     middle = (g.neck[[30, -30], 0].mean(), g.chin[1])
     half = (g.neck[30, 0] - g.neck[-30, 0]) / 2
-    depth = {"crew": 0.105, "vneck": 0.15, "shirt": 0.10, "jacket": 0.13, "scoop": 0.18}[kind] * u
+    depth = {"crew": 0.075, "vneck": 0.125, "shirt": 0.075, "jacket": 0.11, "scoop": 0.14}[kind] * u
     open_w = {"crew": 1.02, "vneck": 1.10, "shirt": 1.0, "jacket": 1.12, "scoop": 1.45}[kind] * half
-    rise = {"crew": 0.055, "vneck": 0.065, "shirt": 0.045, "jacket": 0.07, "scoop": 0.12}[kind] * u
+    rise = {"crew": 0.015, "vneck": 0.015, "shirt": -0.005, "jacket": 0.015, "scoop": 0.05}[kind] * u
     power = 1.25 if kind in ("vneck", "shirt", "jacket") else 2.2
     t = np.linspace(-1, 1, 61, dtype=np.float32)
     dip = middle[1] + rise + (depth - rise + 0.04 * u) * (1 - np.abs(t) ** power)
@@ -114,11 +114,11 @@ def cloth(image: Field, light: Field, g: Geometry, shot: Shot, rng: np.random.Ge
             soft(strokes(size, [collar + vec(0, 0.002)], 0.003), 0.001) * np.float32(0.5),
         )
     if kind in ("shirt", "jacket"):
-        cover = np.maximum(cover, _lapels(image, g, shot, collar, middle, tone, amount))
+        cover = np.maximum(cover, _collar(image, g, shot, collar, middle, tone, amount))
     return cover
 
 
-def _lapels(
+def _collar(
     image: Field,
     g: Geometry,
     shot: Shot,
@@ -131,22 +131,12 @@ def _lapels(
     total: Coverage = np.zeros((size, size), np.uint8)
     for side in (-1, 1):
         edge = collar[30:] if side > 0 else collar[30::-1]
-        top = edge[-1] + vec(-side * 0.012, -0.035) * u
-        tip = edge[12] + vec(side * 0.055, 0.075) * u
-        flap = np.vstack(
-            [
-                edge[:1] + vec(0, 0.004),
-                edge[8:9],
-                edge[18:19],
-                top[None],
-                top[None] + vec(side * 0.05, 0.045),
-                tip[None],
-            ]
-        ).astype(np.float32)
-        cover = fill(flap, size)
-        paint(image, vec(0.01, 0.01, 0.01), soft(cover, 0.006) * np.float32(0.5))
-        gain = np.float32(1.25)
-        paint(image, tone * amount * gain + np.float32(0.004), cover)
+        t = np.linspace(0, 1, len(edge), dtype=np.float32)[:, None]
+        fold = edge + vec(side * 0.042, 0.040) * u * (1 - 0.45 * t)
+        tip = edge[0] + vec(side * 0.030, 0.085) * u
+        cover = fill(np.vstack([edge + vec(0, -0.012) * u * t, fold[:2:-1], tip[None]]), size)
+        paint(image, vec(0.01, 0.01, 0.01), soft(cover, 0.004) * np.float32(0.45))
+        paint(image, tone * amount * np.float32(1.12) + np.float32(0.003), cover)
         np.maximum(total, cover, out=total)
     return total
 
@@ -213,7 +203,7 @@ def glasses(image: Field, g: Geometry, shot: Shot, rng: np.random.Generator) -> 
 
 
 def hat(image: Field, g: Geometry, shot: Shot, top: Points, rng: np.random.Generator) -> Coverage:
-    """Paints a knitted hat or a cap over the hair's silhouette `top`; returns its coverage."""
+    """Paints a knitted hat over the hair's silhouette `top`; returns its coverage."""
     size, u = image.shape[0], g.unit
     brow = min(g.brows[0][:, 1].min(), g.brows[1][:, 1].min()) - 0.085 * u
     crown = top[(top[:, 1] < brow + 0.05)]
@@ -229,40 +219,15 @@ def hat(image: Field, g: Geometry, shot: Shot, top: Points, rng: np.random.Gener
     flat = np.minimum(x**2 + y**2, 0.97)
     facing = x * shot.light[0] + y * shot.light[1] + np.sqrt(1 - flat) * shot.light[2]
     light = np.clip((facing + 0.3) / 1.3, 0.05, 1)
-    if shot.hat == "beanie":
-        knit = 1 + 0.20 * np.sin(x * 130 / np.sqrt(1.05 - flat * 0.6)) * (0.7 + 0.3 * np.sin(y * 260))
-    else:
-        knit = 1 + 0.04 * noise(rng, size, size / 3)
+    knit = 1 + 0.20 * np.sin(x * 130 / np.sqrt(1.05 - flat * 0.6)) * (0.7 + 0.3 * np.sin(y * 260))
     under = soft(cover, 0.016)
     shifted = cv2.warpAffine(under, np.array(((1, 0, 0), (0, 1, 0.012 * size)), np.float32), (size, size))
     paint(image, vec(0.01, 0.006, 0.005), shifted * np.float32(0.5))
     shade = (light * knit)[..., None].astype(np.float32) * (shot.light_colour * 0.9) + shot.ambient * 0.7
     paint(image, colour * shade, cover)
-    if shot.hat == "beanie":
-        lower = band - vec(0, 0.075 * u)
-        paint(image, colour * 0.15, soft(strokes(size, [lower], 0.003), 0.004) * np.float32(0.8))
-        return cover
-    swing = vec(0.35 * shot.yaw, 0)
-    tip = band.mean(axis=0) + vec(0, 0.055) * u + swing * 0.2
-    brim = curve(
-        np.vstack(
-            [
-                band[2:3],
-                band[12:13] + vec(0.01, 0.055 * u),
-                tip[None],
-                band[38:39] + vec(-0.01, 0.055 * u),
-                band[-3:-2],
-            ]
-        ).astype(np.float32),
-        50,
-    )
-    visor = np.vstack([brim, band[::-1]])
-    mask = fill(visor.astype(np.float32), size)
-    fall = cv2.warpAffine(soft(mask, 0.012), np.array(((1, 0, 0), (0, 1, 0.035 * size)), np.float32), (size, size))
-    paint(image, vec(0.01, 0.006, 0.005), fall * np.float32(0.5))
-    paint(image, colour * 0.62 * shade, mask)
-    paint(image, colour * 1.4, soft(strokes(size, [brim], 0.002), 0.001) * np.float32(0.5))
-    return np.maximum(cover, mask)
+    fold = band - vec(0, 0.075 * u)
+    paint(image, colour * 0.15, soft(strokes(size, [fold], 0.003), 0.004) * np.float32(0.8))
+    return cover
 
 
 def earrings(image: Field, g: Geometry, shot: Shot, visible: Coverage) -> Coverage:

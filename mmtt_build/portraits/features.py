@@ -61,7 +61,7 @@ def _eyeball(
     r, angle = np.sqrt(dx * dx + dy * dy), np.arctan2(dy, dx)
 
     across = np.abs(x - eye.centre[0]) / (abs(eye.upper[-1, 0] - eye.upper[0, 0]) / 2)
-    white = to_linear(vec(0.90, 0.87, 0.85) * np.float32(1 - 0.06 * person.age))
+    white = to_linear(vec(0.85, 0.82, 0.80) * np.float32(1 - 0.06 * person.age))
     ball = np.broadcast_to(white, (*r.shape, 3)).copy()
     ball *= (1.02 - 0.42 * np.clip(across, 0, 1.1) ** 2.2)[..., None]
     red = (np.clip(across - 0.55, 0, 1) * 0.5)[..., None]
@@ -170,10 +170,10 @@ def nostrils(image: Field, g: Geometry, person: Person) -> None:
     size = image.shape[0]
     dark = to_linear(person.skin) * vec(0.16, 0.075, 0.06)
     for outline in g.nostrils:
-        paint(image, dark, soft(fill(outline, size), 0.0028) * np.float32(0.88))
-    paint(image, dark, soft(strokes(size, [g.nose_base], 0.003), 0.0045) * np.float32(0.35))
+        paint(image, dark, soft(fill(outline, size), 0.0028) * np.float32(0.92))
+    paint(image, dark, soft(strokes(size, [g.nose_base], 0.003), 0.0045) * np.float32(0.22))
     for points in (g.nose_outline[22:36], g.nose_outline[54:68]):
-        paint(image, dark, soft(strokes(size, [points], 0.0022), 0.0032) * np.float32(0.26))
+        paint(image, dark, soft(strokes(size, [points], 0.0022), 0.0032) * np.float32(0.34))
 
 
 def mouth(image: Field, light: Field, g: Geometry, person: Person, shot: Shot) -> Coverage | None:
@@ -213,7 +213,7 @@ def mouth(image: Field, light: Field, g: Geometry, person: Person, shot: Shot) -
             if direction > 0
             else (1 - _rise(depth, reach - 0.002, reach + 0.002)) * 0.75
         )
-        gap = 1 - 0.55 * _rise(tooth, 0.80, 1.0)
+        gap = 1 - 0.28 * _rise(tooth, 0.78, 1.0)
         fade = (1 - 0.78 * _rise(np.abs(u), 0.30, 0.98)) * (0.45 + 0.55 * _rise(depth, -0.001, 0.009))
         round_off = 1 - 0.18 * tooth**2
         shine = 0.16 * np.exp(-(((depth - 0.010) / 0.004) ** 2) - (tooth / 0.6) ** 2) * fade
@@ -224,7 +224,7 @@ def mouth(image: Field, light: Field, g: Geometry, person: Person, shot: Shot) -
     return cover
 
 
-def brows(image: Field, light: Field, g: Geometry, person: Person, rng: np.random.Generator) -> list[Coverage]:
+def brows(image: Field, light: Field, g: Geometry, person: Person) -> list[Coverage]:
     """Paints the brows hair by hair; returns their coverages, viewer's left first."""
     size = image.shape[0]
     colour = to_linear(hair_mix(person) * np.float32(0.75)) * 0.75
@@ -278,9 +278,7 @@ def hair_mix(person: Person) -> Colour:
     return np.asarray(person.hair + np.float32(0.85 * person.grey) * (grey - person.hair), np.float32)
 
 
-def beard(
-    image: Field, light: Field, g: Geometry, person: Person, lips: Coverage, rng: np.random.Generator
-) -> Coverage:
+def beard(image: Field, light: Field, g: Geometry, person: Person, lips: Coverage) -> Coverage:
     """Paints stubble or beard hair by hair around the lips; returns its coverage."""
     size = image.shape[0]
     canvas = np.zeros((size, size), np.uint8)

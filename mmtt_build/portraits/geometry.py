@@ -186,7 +186,7 @@ def build(person: Person, shot: Shot) -> Geometry:
         ), 90,
     )  # fmt: skip
     nostrils = [
-        np.array([(s * ala * 0.44 + 0.40 * ala * np.cos(t) , tip + 0.027 + 0.0075 * np.sin(t) - s * 0.004 * np.cos(t), 0.025)
+        np.array([(s * ala * 0.44 + 0.40 * ala * np.cos(t) , tip + 0.0255 + 0.0080 * np.sin(t) - s * 0.004 * np.cos(t), 0.025)
                   for t in np.linspace(0, 2 * np.pi, 24, endpoint=False)], np.float32)
         for s in SIDES
     ]  # fmt: skip
@@ -287,9 +287,9 @@ def _brow(person: Person, shot: Shot, side: int, rise: float) -> Points:
 
 def _lips(person: Person, smile: float, opened: float, y: float, width: float) -> tuple[Points, ...]:
     b, m = person.build, person.masculine
-    full = 1 + 0.16 * b[22] + 0.35 * person.melanin - 0.12 * m - 0.28 * person.age
-    top_h = 0.0185 * full * (1 - 0.22 * max(smile, 0))
-    bottom_h = 0.027 * full * (1 - 0.15 * max(smile, 0))
+    full = 1 + 0.16 * b[22] + 0.35 * person.melanin - 0.12 * m - 0.22 * person.age
+    top_h = 0.0225 * full * (1 - 0.22 * max(smile, 0))
+    bottom_h = 0.0325 * full * (1 - 0.15 * max(smile, 0))
     gap = 0.040 * opened * (1 - 0.25 * max(smile, 0)) + 0.004 * opened
     t = np.linspace(-1, 1, 61, dtype=np.float32)
     ends = 1 - np.abs(t) ** 2.2

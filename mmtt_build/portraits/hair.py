@@ -59,7 +59,7 @@ class _Comb:
 
     def mass(self, outline: Points, tone: int = 24) -> None:
         """Fills an area with dark hair."""
-        cv2.fillPoly(self.canvas, [fixed(outline, _GRID)], (tone, 255, int(70 * self.person.grey)), cv2.LINE_AA, 4)
+        cv2.fillPoly(self.canvas, [fixed(outline, _GRID)], (tone, 255, int(255 * self.person.grey)), cv2.LINE_AA, 4)
 
     def strands(
         self, first: Points, second: Points, start: Field, move: Field, curl: float = 0.0, waves: float = 3.0,
@@ -99,7 +99,7 @@ class _Comb:
         if curl > 0.004:
             path = path + tangent * (curl * 0.8 * np.cos(2 * np.pi * waves * s + phase[:, None]))[..., None]
         tone = self._tone(path) * gain
-        own = 1 + 0.20 * rng.normal(0, 1, (count, 1)) + 0.13 * self.grain[clump % 64][:, None]
+        own = 1 + 0.13 * rng.normal(0, 1, (count, 1)) + 0.11 * self.grain[clump % 64][:, None]
         self._draw(path, np.clip(tone * own, 0.10, 2.6))
 
     def _tone(self, path: Field) -> Field:
@@ -126,7 +126,7 @@ class _Comb:
         pieces = np.stack([points[:, a : a + 4] for a in cut[:-1]], axis=1).reshape(-1, 4, 2)
         tones = np.stack([tone[:, a : a + 4].mean(axis=1) for a in cut[:-1]], axis=1).reshape(-1)
         level = np.clip((tones * _MID / 255 * _TONES).astype(int), 0, _TONES)
-        pale = np.repeat(self.rng.uniform(0, 1, count) < self.person.grey, _PIECES)
+        pale = np.repeat(self.rng.uniform(0.05, 0.75, count) < self.person.grey, _PIECES)
         turn = np.repeat(self.rng.integers(0, 5, count), _PIECES)  # five coats, so that bright hair does not lie on top
         key = turn * 1000 + level * 2 + pale
         order = np.argsort(key, kind="stable")
@@ -187,13 +187,16 @@ def _to(array: Mix, size: int) -> Mix:
     return cv2.resize(array, (size, size), interpolation=cv2.INTER_CUBIC if size > _GRID else cv2.INTER_AREA)
 
 
-def silhouette(g: Geometry, offset: float, lift: float = 0.0) -> Points:
-    """The head's outline from ear to ear over the top, moved out, (160, 2), viewer's left to right."""
+def silhouette(g: Geometry, offset: float, lift: float = 0.0, reach: float = 1.72) -> Points:
+    """The head's outline over the top, moved out, (160, 2), viewer's left to right.
+
+    It ends `reach` radians from the top at either side: at 1.72 near the ears, at 2.3 near the jaw.
+    """
     centre = (g.head.mean(axis=0) + g.nose_ridge[0]) / 2
     around = g.head - centre
     angle = np.arctan2(around[:, 0], -around[:, 1])
     order = np.argsort(angle)
-    stops = np.linspace(-1.72, 1.72, 160)
+    stops = np.linspace(-reach, reach, 160)
     x, y = (np.interp(stops, angle[order], around[order, k], period=2 * np.pi) for k in (0, 1))
     out = np.stack([x, y], axis=1)
     length = np.hypot(x, y)[:, None]
@@ -258,7 +261,6 @@ def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot) -
     for side in (-1, 1):
         index = np.arange(split, 160) if side > 0 else np.arange(split, -1, -1)
         temple, crown = first[index], second[index]
-        ear = g.ears[0 if side < 0 else 1].mean(axis=0)
         cheek = g.jaw[2 if side < 0 else 14]
         cover = 0.018 + 0.012 * person.build[22]
         inner = curve(
@@ -266,12 +268,15 @@ def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot) -
                        [cheek + vec(-side * (cover - 0.012), 0.11 * u)],
                        [(cheek[0] + side * 0.005, max(bottom - 0.05, cheek[1] + 0.14))], [(cheek[0] - side * 0.01, bottom)]]), 160,
         )  # fmt: skip
-        low = ear[0] + side * (0.03 + bell)
-        outer = curve(
-            np.vstack([crown[:: max(len(crown) // 5, 1)][:6], [(low, ear[1] + 0.05)],
-                       [(low + side * 0.02 * person.volume, (ear[1] + bottom) / 2 + 0.04)],
-                       [(low - side * (0.03 if person.style == "bob" else -0.03), bottom)]]), 160,
-        )  # fmt: skip
+        edge = crown[-1]
+        tip = -0.02 if person.style == "bob" else 0.03
+        fall = bottom - edge[1]
+        down = [
+            edge + vec(side * 0.25 * bell, 0.18 * fall),
+            edge + vec(side * 0.7 * bell, 0.55 * fall),
+            edge + vec(side * (bell + tip), fall),
+        ]
+        outer = curve(np.vstack([crown[:: max(len(crown) // 6, 1)][:6], edge[None], down]), 160)
         ends.append((inner, outer))
         front.mass(np.vstack([inner, outer[::-1]]), 22)
     left_out, right_out = ends[0][1], ends[1][1]
@@ -304,11 +309,10 @@ def _tied(front: _Comb, back: _Comb, g: Geometry, person: Person) -> None:
     rng = front.rng
     first, second = _cap(g, 0.010, 0.012 + 0.012 * person.volume)
     front.mass(_cap_outline(first + (second - first) * np.float32(0.03), second), 26)
-    split = 0.5 + 0.25 * person.parting
     for count, gain in ((2200, 0.62), (2400, 0.92), (900, 1.1)):
         n = count
-        t, r = rng.uniform(0, 1, n), rng.uniform(-0.015, 0.45, n)
-        move = np.stack([(0.5 - t) * 0.22 + 0.10 * np.sign(t - split) * (np.abs(t - split) < 0.3), 0.98 - r], axis=1)
+        t, r = rng.uniform(0, 1, n), rng.uniform(-0.015, 0.85, n)
+        move = np.stack([(0.5 - t) * 0.20 * (1 - r), np.minimum(0.6, 0.99 - r)], axis=1)
         front.strands(first, second, np.stack([t, r], axis=1), move, curl=0.004 * person.curl, gain=gain, wander=0.005)
     if person.volume > 0.9:
         knot = second[80] + vec(0, -0.01)
@@ -337,17 +341,13 @@ def _curls(front: _Comb, back: _Comb, g: Geometry, person: Person) -> None:
         18,
     )
     if afro or person.masculine < 0.5:
-        behind = second.copy()
-        drop = g.lip_top[30, 1] - behind[0, 1] + (0.0 if afro else 0.10)
-        low = behind[[0, -1]] + vec(0, drop) * 0.9
-        back.mass(np.vstack([behind * 0.995 + 0.0025, low[1:], low[:1]]), 14)
+        behind = silhouette(g, offset, 0.02 + 0.02 * person.volume, 1.95 if afro else 2.35)
+        back.mass(behind, 14)
         n = 2400
-        edge = np.vstack([low[:1], behind, low[1:]])
-        edge = curve(edge, 160)
-        middle = np.broadcast_to(g.nose_ridge[5], edge.shape)
+        middle = np.broadcast_to(g.nose_ridge[5], behind.shape)
         start = np.stack([rng.uniform(0, 1, n), rng.uniform(0.55, 0.97, n)], axis=1)
-        back.strands(middle, edge, start, np.stack([rng.normal(0, 0.03, n), rng.uniform(0, 0.08, n)], axis=1),
-                     curl=0.007 if afro else 0.010, waves=2.0, gain=0.6, wander=0.006)  # fmt: skip
+        move = np.stack([rng.normal(0, 0.03, n), rng.uniform(0, 0.08, n)], axis=1)
+        back.strands(middle, behind, start, move, curl=0.007 if afro else 0.010, waves=2.0, gain=0.6, wander=0.006)
     size = 0.0055 if afro else 0.008 + 0.006 * person.curl
     for count, gain in ((2600, 0.5), (2600, 0.85), (1500, 1.15)):
         n = count
@@ -360,7 +360,7 @@ def _fringe(comb: _Comb, g: Geometry, person: Person) -> None:
     """Hair that falls over the forehead."""
     rng = comb.rng
     first, second = _cap(g, 0.03, 0.02)
-    upper = curve((first + (second - first) * np.float32(0.55))[22:138], 120)
+    upper = curve((first + (second - first) * np.float32(0.72))[26:134], 120)
     men = person.masculine > 0.5
     low = min(g.brows[0][:, 1].min(), g.brows[1][:, 1].min()) - (0.055 if men else 0.012)
     lower = upper.copy()
@@ -368,11 +368,12 @@ def _fringe(comb: _Comb, g: Geometry, person: Person) -> None:
     lower[:, 1] = low + 0.030 * t**2 + 0.004 * np.sin(9 * t)
     lower[:, 0] = g.nose_ridge[0, 0] + t * 0.215 * g.unit
     lower = np.asarray(lower, np.float32)
-    comb.mass(np.vstack([upper, (lower + (upper - lower) * np.float32(0.22))[::-1]]), 26)
-    for count, gain in ((800, 0.62), (900, 0.95), (400, 1.12)):
+    comb.mass(np.vstack([upper, (lower + (upper - lower) * np.float32(0.30))[::-1]]), 40)
+    for count, gain in ((1100, 0.62), (1300, 0.95), (500, 1.12)):
         n = count
-        start = np.stack([rng.uniform(0, 1, n), rng.uniform(0, 0.12, n)], axis=1)
-        move = np.stack([rng.normal(0.04 * np.sign(person.parting), 0.02, n), rng.uniform(0.75, 1.0, n)], axis=1)
+        start = np.stack([rng.uniform(0, 1, n), rng.uniform(-0.35, 0.35, n)], axis=1)
+        end = rng.uniform(0.82, 1.03, n)
+        move = np.stack([rng.normal(0.05 * np.sign(person.parting), 0.03, n), end - start[:, 1]], axis=1)
         comb.strands(
             upper,
             lower,

@@ -18,7 +18,7 @@ Colour = NDArray[np.floating[Any]]
 # Fair to deep, in sRGB; a person's tone is interpolated between neighbours.
 _SKIN_TONES = np.array(
     [
-        (244, 208, 190), (234, 190, 164), (222, 172, 138), (204, 148, 110),
+        (236, 194, 172), (228, 182, 154), (214, 164, 132), (196, 142, 106),
         (178, 120, 82), (142, 92, 62), (108, 69, 48), (78, 50, 38),
     ],
     np.float32,
@@ -106,7 +106,7 @@ def sample_person(rng: Rng) -> Person:
     """Draws a person."""
     masculine = float(np.clip(rng.choice((0.12, 0.88)) + rng.normal(0, 0.12), 0, 1))
     man = masculine > 0.5
-    age = float(rng.beta(1.3, 1.9))
+    age = float(rng.beta(1.1, 2.2))
     melanin = float(rng.uniform(0, 1))
     skin = _between(_SKIN_TONES, melanin)
     skin = np.clip(skin * (1 + rng.normal(0, (0.02, 0.025, 0.035))), 0, 1).astype(np.float32)
@@ -115,7 +115,7 @@ def sample_person(rng: Rng) -> Person:
     colours = np.array((2, 3, 3, 3, 2.5, 2, 1.5, 1, 0.6)) if fair else np.array((6, 4, 2, 0.5, 0.1, 0, 0, 0, 0.1))
     hair = _HAIR_COLOURS[rng.choice(len(colours), p=colours / colours.sum())]
     irises = np.array((2, 3, 2, 1.5, 1.5, 2, 1)) if fair else np.array((6, 4, 1, 0.1, 0, 0.02, 0))
-    grey = float(np.clip((age - 0.5) * 2.4 + rng.normal(0, 0.25), 0, 1)) if age > 0.42 else 0.0
+    grey = float(np.clip((age - 0.55) * 2.4 + rng.normal(0, 0.25), 0, 1)) if age > 0.48 else 0.0
     weights = (
         np.array((1.6, 2.2, 3.2, 3, 1.6, 0, 0.3, 0.5, 0.3))
         if man
@@ -171,8 +171,8 @@ def sample_shot(rng: Rng, person: Person) -> Shot:
     key = np.array((1 + 0.08 * warmth, 1, 1 - 0.14 * warmth), np.float32)
     fill = np.array((1 - 0.05 * warmth, 1, 1 + 0.10 * warmth), np.float32) * np.float32(rng.uniform(0.26, 0.5))
     hue = rng.normal(0, 1, 3)
-    cloth = np.clip(rng.choice((0.12, 0.3, 0.55, 0.85)) + 0.13 * hue, 0.03, 0.95).astype(np.float32)
-    hat = str(rng.choice(("", "beanie", "cap"), p=(0.91, 0.06, 0.03)))
+    cloth = np.clip(rng.choice((0.12, 0.25, 0.5, 0.85)) + 0.10 * hue, 0.03, 0.95).astype(np.float32)
+    hat = str(rng.choice(("", "beanie"), p=(0.93, 0.07)))
     return Shot(
         yaw=float(np.clip(rng.normal(0, 0.17), -0.42, 0.42)),
         pitch=float(np.clip(rng.normal(0, 0.07), -0.16, 0.16)),

@@ -35,22 +35,20 @@ class _Sculptor:
         self.height: Field = np.zeros((size, size), np.float32)
         self._axis = (np.arange(size, dtype=np.float32) + 0.5) / size
 
-    def blob(self, centre: Points, sx: float, sy: float, amount: float, angle: float = 0, below: float = 1) -> None:
-        """Adds a Gaussian of deviations sx, sy; its lower half is shortened by `below`."""
-        window, bump = self._bump(centre, sx, sy, angle, below)
+    def blob(self, centre: Points, sx: float, sy: float, amount: float, angle: float = 0) -> None:
+        """Adds a Gaussian of deviations sx, sy, turned by an angle."""
+        window, bump = self._bump(centre, sx, sy, angle)
         self.height[window] += np.float32(amount) * bump
 
     def ridge(self, points: Points, widths: Field, amounts: Field) -> None:
         """Adds a ridge: at every pixel the highest of the Gaussians strung along the points."""
         crest = np.zeros_like(self.height)
         for point, width, amount in zip(points, widths, amounts, strict=True):
-            window, bump = self._bump(point, float(width), float(width), 0, 1)
+            window, bump = self._bump(point, float(width), float(width), 0)
             np.maximum(crest[window], np.float32(amount) * bump, out=crest[window])
         self.height += soft(crest, 0.004)
 
-    def _bump(
-        self, centre: Points, sx: float, sy: float, angle: float, below: float
-    ) -> tuple[tuple[slice, slice], Field]:
+    def _bump(self, centre: Points, sx: float, sy: float, angle: float) -> tuple[tuple[slice, slice], Field]:
         reach = 3 * max(sx, sy) * self.size
         columns, rows = (
             slice(max(int(c * self.size - reach), 0), max(int(c * self.size + reach) + 1, 0)) for c in centre
@@ -60,8 +58,6 @@ class _Sculptor:
         if angle:
             c, s = np.cos(angle), np.sin(angle)
             x, y = c * x + s * y, c * y - s * x
-        if below != 1:
-            y = np.where(y > 0, y / below, y)
         return (rows, columns), np.exp(-0.5 * ((x / sx) ** 2 + (y / sy) ** 2)).astype(np.float32)
 
 
@@ -107,7 +103,7 @@ def model(geometry: Geometry, person: Person, shot: Shot, size: int, hair: Cover
 def _head(g: Geometry, person: Person, shot: Shot, res: int) -> Field:
     b, age, smile = person.build, person.age, max(shot.smile, 0.0)
     centre = g.front * np.float32(0.75) + g.head.mean(axis=0) * np.float32(0.25)
-    s = np.minimum(inside(g.head, centre, res), 1)
+    s = np.minimum(inside(g.head, centre, res) * 0.975, 1)  # short of the silhouette's infinite slope
     clay = _Sculptor(res)
     clay.height = np.asarray(_DEPTH * (1 - s**2.35) ** 0.52, np.float32)
     u = g.unit
@@ -133,6 +129,7 @@ def _head(g: Geometry, person: Person, shot: Shot, res: int) -> Field:
         )
         clay.blob(c + vec(side * 0.055, 0.19 * u), 0.042 * u, 0.06 * u, -0.010 - 0.006 * b[0] - 0.008 * age)
         clay.blob(c + vec(side * 0.115, -0.11 * u), 0.04 * u, 0.07 * u, -0.012)
+        clay.blob(c + vec(side * 0.075, 0.075 * u), 0.045 * u, 0.024 * u, 0.007 + 0.003 * b[0], side * 0.35)
     for brow in g.brows:
         for i in (4, 16, 28):
             clay.blob(brow[i] + vec(0, 0.006), 0.030 * u, 0.016 * u, 0.0045 + 0.005 * person.masculine, 0)
@@ -156,14 +153,14 @@ def _head(g: Geometry, person: Person, shot: Shot, res: int) -> Field:
 def _nose(clay: _Sculptor, g: Geometry, person: Person) -> None:
     u, b = g.unit, person.build
     t = np.linspace(0, 1, 30, dtype=np.float32)
-    width = (0.0150 + 0.002 * b[10] + 0.007 * t**1.5) * u
-    rise = 0.020 + (0.050 + 0.006 * b[11]) * t**1.25 + 0.006 * b[8] * np.sin(np.pi * t) ** 2
+    width = (0.0190 + 0.002 * b[10] + 0.008 * t**2) * u
+    rise = 0.018 + (0.044 + 0.006 * b[11]) * t**1.25 + 0.005 * b[8] * np.sin(np.pi * t) ** 2
     clay.ridge(g.nose_ridge, width, rise)
     tip = g.nose_ridge[-1]
-    clay.blob(tip + vec(0, -0.002), (0.019 + 0.002 * b[9]) * u, 0.019 * u, 0.016, below=0.75)
-    clay.blob((tip + g.nose_base[2]) / 2, 0.007 * u, 0.014 * u, 0.010)
+    clay.blob(tip + vec(0, -0.001), (0.0225 + 0.002 * b[9]) * u, 0.021 * u, 0.019)
+    clay.blob((tip + g.nose_base[2]) / 2, 0.008 * u, 0.016 * u, 0.012)
     for ala in g.alae:
-        clay.blob(ala, 0.0135 * u, 0.0150 * u, 0.026, below=0.85)
+        clay.blob(ala, 0.0150 * u, 0.0160 * u, 0.030)
 
 
 def _lips(clay: _Sculptor, g: Geometry, res: int) -> None:
@@ -177,8 +174,8 @@ def _lips(clay: _Sculptor, g: Geometry, res: int) -> None:
 def _creases(clay: _Sculptor, g: Geometry, person: Person, shot: Shot, res: int) -> None:
     """Nasolabial folds, lid creases and the wrinkles of age: valleys along lines."""
     age, smile = person.age, max(shot.smile, 0.0)
-    fold = soft(strokes(res, g.folds, 0.004), 0.0045)
-    clay.height -= fold * np.float32(0.0035 + 0.012 * smile + 0.013 * age)
+    fold = soft(strokes(res, g.folds, 0.004), 0.0075)
+    clay.height -= fold * np.float32(0.004 + 0.012 * smile + 0.012 * age)
     clay.height -= soft(strokes(res, [eye.crease for eye in g.eyes], 0.003), 0.0018) * np.float32(0.0045)
     if age < 0.3:
         return
@@ -220,7 +217,7 @@ def _neck(g: Geometry, res: int) -> Field:
     for side in (-1, 1):  # the two muscles that meet at the collarbone's pit
         t = np.linspace(0, 1, 12, dtype=np.float32)
         line = base + np.stack([side * (0.13 - 0.10 * t), 0.02 + 0.16 * t], axis=1).astype(np.float32) * u
-        clay.ridge(line, np.full(12, 0.014 * u, np.float32), np.full(12, 0.012, np.float32))
+        clay.ridge(line, np.full(12, 0.016 * u, np.float32), np.full(12, 0.007, np.float32))
     clay.blob(base + vec(0, 0.10 * u), 0.02 * u, 0.025 * u, 0.010)
     clay.height *= soft(mask, 0.002)
     return clay.height
@@ -280,7 +277,7 @@ def _shadow(height: Field, shot: Shot) -> Field:
             borderMode=cv2.BORDER_REPLICATE,
         )
         np.maximum(blocked, (seen - low - lz * distance) / np.float32(0.006 + 0.10 * distance), out=blocked)
-    free = 1 - 0.85 * np.clip(blocked, 0, 1)
+    free = 1 - 0.72 * np.clip(blocked, 0, 1)
     return cv2.resize(cv2.GaussianBlur(free, (0, 0), 1.4), (res, res), interpolation=cv2.INTER_CUBIC)
 
 

@@ -105,7 +105,7 @@ def _spots(g: Geometry, person: Person, rng: np.random.Generator, size: int) -> 
         for (x, y), shade, radius in zip(
             rng.normal(0, (0.13, 0.085), (count, 2)),
             rng.uniform(175, 242, count),
-            rng.uniform(0.0008, 0.0028, count),
+            rng.uniform(0.0006, 0.0020, count),
             strict=True,
         ):
             at = fixed(centre + vec(x, y), size)
