@@ -29,6 +29,12 @@ def fraction(*key: object) -> float:
     return seed_for(*key) / 2**63
 
 
-def ranks(names: Iterable[str], *key: object) -> NDArray[np.int64]:
+def ranks(names: Iterable[str], *key: object) -> NDArray[np.uint64]:
     """A stable pseudo-random number per name: sort by it to shuffle names the same way everywhere."""
-    return np.array([seed_for(*key, name) for name in names], np.int64)
+    return np.array([seed_for(*key, name) for name in names], np.uint64)
+
+
+def remix(numbers: NDArray[np.uint64], *key: object) -> NDArray[np.uint64]:
+    """Other pseudo-random numbers for the same names, per key: another shuffle without hashing the names again."""
+    mixed = (numbers ^ np.uint64(seed_for(*key))) * np.uint64(0x9E3779B97F4A7C15)
+    return (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)

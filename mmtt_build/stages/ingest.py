@@ -249,17 +249,17 @@ def _exclude(workspace: Workspace, bridges: list[dict[str, Any]]) -> None:
 
 
 def _near_duplicates(hashes: pa.ChunkedArray, new: NDArray[np.int64], bits: int) -> list[tuple[int, int]]:
-    """Pairs (new, any) of row numbers whose 256-bit hashes differ in at most `bits` bits.
+    """Pairs of row numbers, at least one of them new, whose 256-bit hashes differ in at most `bits` bits.
 
-    Exhaustive, in blocks of constant memory: 100,000 new images take about a minute on one core, once.
+    Exhaustive and exact: with bits as +1 and -1 the product of two hashes is 256 - 2 x distance, and matrix
+    products are what a CPU does fastest. 100,000 new images take about half a minute, once.
     """
-    words = np.frombuffer(b"".join(hashes.to_pylist()), np.uint64).reshape(-1, 4)
+    order = np.concatenate([np.setdiff1d(np.arange(len(hashes)), new), new])
+    unpacked = np.unpackbits(np.frombuffer(b"".join(hashes.to_pylist()), np.uint8).reshape(-1, 32), axis=1)[order]
+    signs = unpacked.astype(np.float32) * 2 - 1
     pairs: list[tuple[int, int]] = []
-    for start in range(0, len(new), 64):
-        rows = new[start : start + 64]
-        # Nearly every pair already differs too much in the first half of the bits; only the rest is looked at whole.
-        near = np.bitwise_count(words[rows, None, :2] ^ words[None, :, :2]).sum(axis=2, dtype=np.uint16) <= bits
-        first, second = np.nonzero(near)
-        whole = np.bitwise_count(words[rows[first]] ^ words[second]).sum(axis=1) <= bits
-        pairs += [(int(a), int(b)) for a, b in zip(rows[first[whole]], second[whole], strict=True) if a != b]
+    for start in range(len(order) - len(new), len(order), 128):
+        stop = min(start + 128, len(order))
+        first, second = np.nonzero(signs[start:stop] @ signs[:stop].T >= 256 - 2 * bits)
+        pairs += [(int(order[a + start]), int(order[b])) for a, b in zip(first, second, strict=True) if a + start != b]
     return pairs

@@ -23,7 +23,7 @@ from mmtt_build.config import SPLITS
 from mmtt_build.errors import ConfigError
 from mmtt_build.records import Pristine
 from mmtt_build.registry import METHODS
-from mmtt_build.seeds import digest, ranks, rng_for, seed_for
+from mmtt_build.seeds import digest, ranks, remix, rng_for, seed_for
 from mmtt_build.stages.ingest import group
 from mmtt_build.workspace import Workspace
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 DONORS_TRIED = 12
 """Donors drawn per row; the one nearest in pose and skin is taken, as Face X-ray does with landmarks."""
+
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+"""One spelling of the parameters, so that an id derives from what they say."""
 
 _POSE_WEIGHTS = np.array([6.0, 3.0, 3.0, 1.5, 1 / 25, 1 / 12, 1 / 12])
 """Of yaw, pitch, mouth height and mouth width (in eye distances), and of L, a, b (in units of CIE Lab)."""
@@ -180,6 +183,7 @@ class _Planner:
         self.seed = seed
         self.sequential = sequential
         self.index = {record.id: i for i, record in enumerate(faces.records)}
+        self.ranks = ranks(self.index)
         self.used = np.zeros(len(faces.records), np.int64)
         self.parents: dict[str, list[tuple[str, str, int]]] = {split: [] for split in SPLITS}
         columns = ("forgery_id", "method", "split", "base_id", "parent_id")
@@ -193,8 +197,8 @@ class _Planner:
     def rows(self, method: Method, split: str, number: int) -> Iterator[dict[str, Any]]:
         """Rows of one method in one split, from the `number`-th on, until no base carries the method any more."""
         bases = np.nonzero(self.faces.split == split)[0]
-        names = [self.faces.records[i].id for i in bases]
-        bases = bases[np.lexsort((ranks(names, self.seed, method.name), self.used[bases]))]
+        shuffled = remix(self.ranks[bases], self.seed, method.name)
+        bases = bases[np.lexsort((shuffled, self.used[bases]))]
         donors = self._donors(method, split, number)
         parents = [p for p in self.parents[split] if p[1] != method.name]
         unfit = 0
@@ -235,7 +239,7 @@ class _Planner:
                     break
         if params is None:
             return None
-        text = json.dumps(params, sort_keys=True, separators=(",", ":"))
+        text = _CANONICAL(params)
         source_id = source.id if source else None
         forgery_id = f"{method.name}-{digest(method.name, base.id, source_id, parent, seed, text)[:16]}"
         self.used[index] += 1
