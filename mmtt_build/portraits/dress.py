@@ -188,7 +188,7 @@ def glasses(image: Field, g: Geometry, shot: Shot, rng: np.random.Generator) -> 
     streak = np.exp(-(((x + y * 0.6 - left.mean(axis=0)[0] - 0.32) / 0.02) ** 2)) + np.exp(
         -(((x + y * 0.6 - right.mean(axis=0)[0] - 0.32) / 0.02) ** 2)
     )
-    paint(image, np.ones(3, np.float32), soft(lens, 0.001) * (0.025 + 0.09 * streak.astype(np.float32)))
+    paint(image, np.ones(3, np.float32), soft(lens, 0.001) * (0.012 + 0.06 * streak.astype(np.float32)))
     paint(image, colour * (0.5 * shot.light_colour + shot.ambient), rims)
     gleam = soft(
         strokes(

@@ -131,10 +131,10 @@ def build(person: Person, shot: Shot) -> Geometry:
     b, m = person.build, person.masculine
     smile, opened = shot.smile, shot.mouth_open
     off = person.asymmetry
-    cheek = 0.266 + 0.008 * b[0] + 0.004 * m
-    jaw_w = 0.212 + 0.011 * b[1] + 0.018 * m + 0.004 * smile
-    chin_w = 0.062 + 0.007 * b[2] + 0.014 * m
-    chin_y = 0.405 + 0.011 * b[3] + 0.012 * m + 0.028 * opened
+    cheek = 0.262 + 0.010 * b[0] + 0.006 * m
+    jaw_w = 0.202 + 0.013 * b[1] + 0.024 * m + 0.004 * smile
+    chin_w = 0.056 + 0.009 * b[2] + 0.018 * m
+    chin_y = 0.402 + 0.013 * b[3] + 0.012 * m + 0.028 * opened
     temple = cheek - 0.008 + 0.004 * b[4]
     top = -0.415 + 0.014 * b[5]
     sag = 0.010 * person.age
@@ -143,8 +143,8 @@ def build(person: Person, shot: Shot) -> Geometry:
         [
             (0, chin_y, -0.02), (chin_w, chin_y - 0.014, -0.03), (chin_w * 0.55 + jaw_w * 0.43, chin_y - 0.058, -0.07),
             (jaw_w * 0.93 + sag, 0.285, -0.12), (jaw_w + 0.006 + 0.4 * sag, 0.222, -0.15), (cheek * 0.985, 0.115, -0.15),
-            (cheek, 0.02, -0.15), (temple, -0.10, -0.16), (temple - 0.008, -0.2, -0.18), (0.212, -0.285, -0.2),
-            (0.135, top + 0.040, -0.2), (0, top, -0.2),
+            (cheek, 0.02, -0.15), (temple, -0.10, -0.16), (temple - 0.008, -0.2, -0.18), (0.220, -0.285, -0.2),
+            (0.146, top + 0.040, -0.2), (0, top, -0.2),
         ],
         np.float32,
     )  # fmt: skip
@@ -162,8 +162,8 @@ def build(person: Person, shot: Shot) -> Geometry:
         np.array([(side * mouth_w, mouth_y, -0.02) for side in SIDES], np.float32),
     )
 
-    tip = 0.152 + 0.009 * b[8]
-    ala = 0.050 + 0.0055 * b[9] + 0.011 * person.melanin + 0.003 * smile
+    tip = 0.145 + 0.008 * b[8] + 0.004 * m
+    ala = 0.047 + 0.0060 * b[9] + 0.003 * m + 0.011 * person.melanin + 0.003 * smile
     bridge = 0.019 + 0.002 * b[10]
     rise = 0.004 * shot.brow_raise
     ridge = np.array(
@@ -249,7 +249,7 @@ def _eye(person: Person, shot: Shot, side: int) -> tuple[Points, Points, Points,
     b = person.build
     width = 0.049 + 0.0025 * b[14]
     tilt = 0.004 + 0.0045 * b[15] - 0.004 * person.age
-    up = (0.0215 + 0.0022 * b[16]) * shot.eye_open - 0.002 * person.age
+    up = (0.0240 + 0.0022 * b[16] - 0.0015 * person.masculine) * shot.eye_open - 0.002 * person.age
     down = 0.0135 + 0.001 * b[16] - 0.004 * max(shot.smile, 0)
     t = np.linspace(-1, 1, 41, dtype=np.float32)  # -1 inner corner, 1 outer corner
     x = side * (0.125 + width * t)
@@ -278,7 +278,7 @@ def _brow(person: Person, shot: Shot, side: int, rise: float) -> Points:
     thick = (0.0165 + 0.005 * m + 0.002 * b[20]) * (1 - 0.15 * person.age)
     t = np.linspace(0, 1, 40, dtype=np.float32)
     x = side * (0.047 + 0.004 * b[21] + 0.150 * t)
-    line = -height - arch * np.sin(np.pi * np.clip(t * 0.86 + 0.02, 0, 1)) * 1.3 + 0.022 * t**3 - rise * (1 - t) * 2
+    line = -height - arch * np.sin(np.pi * np.clip(t * 0.86 + 0.02, 0, 1)) * 1.3 + 0.022 * t**3 + 0.006 * (1 - t) ** 2 - 0.5 * rise * (1 - t)
     width = thick * np.clip(np.sqrt(t / 0.12 + 0.25), 0, 1) * (1 - 0.85 * t**2.2)
     z = -0.002 - 0.075 * t**2
     top, bottom = (np.stack([x, line + s * width / 2, z], axis=1) for s in (-1, 1))
@@ -287,7 +287,7 @@ def _brow(person: Person, shot: Shot, side: int, rise: float) -> Points:
 
 def _lips(person: Person, smile: float, opened: float, y: float, width: float) -> tuple[Points, ...]:
     b, m = person.build, person.masculine
-    full = 1 + 0.16 * b[22] + 0.35 * person.melanin - 0.12 * m - 0.22 * person.age
+    full = 1 + 0.16 * b[22] + 0.35 * person.melanin + 0.14 - 0.24 * m - 0.22 * person.age
     top_h = 0.0225 * full * (1 - 0.22 * max(smile, 0))
     bottom_h = 0.0325 * full * (1 - 0.15 * max(smile, 0))
     gap = 0.040 * opened * (1 - 0.25 * max(smile, 0)) + 0.004 * opened

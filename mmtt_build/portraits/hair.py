@@ -156,7 +156,7 @@ def grow(g: Geometry, person: Person, shot: Shot) -> Hair:
         _curls(front, back, g, person)
     else:
         _cropped(front, g, person)
-    if person.fringe and style in ("bob", "long", "tied", "short", "swept"):
+    if person.fringe and style in ("bob", "long"):
         _fringe(front, g, person)
     return Hair(Layer(back.canvas) if back else None, Layer(front.canvas))
 
@@ -201,6 +201,8 @@ def silhouette(g: Geometry, offset: float, lift: float = 0.0, reach: float = 1.7
     out = np.stack([x, y], axis=1)
     length = np.hypot(x, y)[:, None]
     extra = offset + lift * np.clip(np.cos(stops), 0, 1)[:, None] ** 2
+    if reach > 1.8:  # round off at the lower ends
+        extra *= np.sqrt(np.clip((reach - np.abs(stops)) / 0.45, 0, 1))[:, None]
     return np.asarray(centre + out * (1 + extra / length), np.float32)
 
 
@@ -287,7 +289,7 @@ def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot) -
     back.strands(left_out[50:], right_out[50:], start, np.stack([rng.uniform(0.7, 0.9, n), rng.normal(0, 0.03, n)], axis=1),
                  curl=0.010 * person.curl, gain=0.34)  # fmt: skip
     for inner, outer in ends:
-        for count, gain, spread in ((1100, 0.60, 0.0), (1300, 0.9, 0.0), (700, 1.12, 0.02)):
+        for count, gain, spread in ((1100, 0.60, 0.02), (1300, 0.9, 0.03), (700, 1.12, 0.05)):
             n = count
             r = rng.beta(0.9, 0.9, n) * (1 + 2 * spread) - spread
             start = np.stack([rng.uniform(0, 0.10, n) + 0.25 * (rng.random(n) < 0.3) * rng.random(n), r], axis=1)
@@ -361,8 +363,7 @@ def _fringe(comb: _Comb, g: Geometry, person: Person) -> None:
     rng = comb.rng
     first, second = _cap(g, 0.03, 0.02)
     upper = curve((first + (second - first) * np.float32(0.72))[26:134], 120)
-    men = person.masculine > 0.5
-    low = min(g.brows[0][:, 1].min(), g.brows[1][:, 1].min()) - (0.055 if men else 0.012)
+    low = min(g.brows[0][:, 1].min(), g.brows[1][:, 1].min()) - 0.012
     lower = upper.copy()
     t = np.linspace(-1, 1, 120, dtype=np.float32)
     lower[:, 1] = low + 0.030 * t**2 + 0.004 * np.sin(9 * t)
@@ -371,7 +372,7 @@ def _fringe(comb: _Comb, g: Geometry, person: Person) -> None:
     comb.mass(np.vstack([upper, (lower + (upper - lower) * np.float32(0.30))[::-1]]), 40)
     for count, gain in ((1100, 0.62), (1300, 0.95), (500, 1.12)):
         n = count
-        start = np.stack([rng.uniform(0, 1, n), rng.uniform(-0.35, 0.35, n)], axis=1)
+        start = np.stack([rng.uniform(0, 1, n), rng.uniform(-0.15, 0.35, n)], axis=1)
         end = rng.uniform(0.82, 1.03, n)
         move = np.stack([rng.normal(0.05 * np.sign(person.parting), 0.03, n), end - start[:, 1]], axis=1)
         comb.strands(

@@ -19,7 +19,7 @@ Colour = NDArray[np.floating[Any]]
 _SKIN_TONES = np.array(
     [
         (236, 194, 172), (228, 182, 154), (214, 164, 132), (196, 142, 106),
-        (178, 120, 82), (142, 92, 62), (108, 69, 48), (78, 50, 38),
+        (180, 124, 86), (150, 98, 67), (120, 78, 54), (92, 60, 45),
     ],
     np.float32,
 ) / 255  # fmt: skip
@@ -180,7 +180,7 @@ def sample_shot(rng: Rng, person: Person) -> Shot:
         smile=smile,
         mouth_open=mouth_open,
         eye_open=float(np.clip(rng.normal(1, 0.1), 0.72, 1.22) - 0.16 * max(smile, 0)),
-        brow_raise=float(rng.normal(0, 0.35)),
+        brow_raise=float(rng.normal(0, 0.3)),
         gaze=(float(rng.normal(0, 0.12)), float(rng.normal(0, 0.06))),
         light=light,
         light_colour=key * np.float32(rng.uniform(0.85, 1.1)),

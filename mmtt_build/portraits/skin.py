@@ -26,7 +26,7 @@ def render(
     texture = np.random.default_rng(person.texture_seed)
     albedo = cv2.resize(_albedo(geometry, person, shot, texture, relief), (size, size), interpolation=cv2.INTER_LINEAR)
     albedo *= _spots(geometry, person, texture, size)[..., None]
-    pores = noise(rng, size, size / 3.2) * np.float32(0.6) + noise(rng, size, size / 8) * np.float32(0.6)
+    pores = noise(rng, size, size / 3) * np.float32(0.75) + noise(rng, size, size / 7) * np.float32(0.3)
     lips = np.maximum(soft(fill(geometry.upper_lip, size), 0.0012), soft(fill(geometry.lower_lip, size), 0.0012))
     lips_colour = _lip_colour(person, shot)
     grain = noise(rng, size, 200)
@@ -168,7 +168,7 @@ def _shine(
         cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)
         for part in (relief.slope_x, relief.slope_y, relief.shade)
     )
-    bump = pores * np.float32(0.045) * (1 - lips) + furrows * np.float32(0.25) * lips
+    bump = pores * np.float32(0.030) * (1 - lips) + furrows * np.float32(0.25) * lips
     slope_x = slope_x + bump
     slope_y = slope_y + cv2.warpAffine(bump, np.array(((1, 0, 2), (0, 1, 1)), np.float32), (size, size))
     facing = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
