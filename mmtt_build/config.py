@@ -126,13 +126,15 @@ def load(path: Path) -> Recipe:
         ConfigError: naming the file, the line, the value found and the fix.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         data = tomllib.loads(text)
     except FileNotFoundError as error:
         raise ConfigError(f"{path} does not exist", "mmtt init DIR makes a workspace") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text: {error}", "save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", "it should be a text file") from error
+    except (ValueError, RecursionError) as error:  # beside TOMLDecodeError: numbers of 5,000 digits, 1,000 brackets
         raise ConfigError(f"{path}: not valid TOML: {error}", "texts need quotes, lists brackets") from error
     recipe: Recipe = _Reader(path, text).record(Recipe, data, ())
     _check(recipe, _Reader(path, text))
@@ -155,7 +157,9 @@ class _Reader:
                 self.lines.setdefault(table + parts, number)
 
     def error(self, key: tuple[str, ...], message: str, fix: str) -> ConfigError:
-        line = next((self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines), 1)
+        known = (self.lines[key[:n]] for n in range(len(key), 0, -1) if key[:n] in self.lines)
+        below = (line for other, line in self.lines.items() if other[: len(key)] == key)  # dotted keys: no header
+        line = next(known, next(below, 1))
         return ConfigError(f"{self.path}, line {line}: {'.'.join(key)}: {message}", fix)
 
     def record(self, kind: type, data: Mapping[str, Any], at: tuple[str, ...]) -> Any:
@@ -187,6 +191,8 @@ class _Reader:
                     at, f"is {value!r}, needs a table", f"write it as [{'.'.join(at)}] with one key a line"
                 )
             return self.record(kind, value, at)
+        if type(value) is int and abs(value) > 2**63:  # before it is printed: Python refuses 5,000 digits
+            raise self.error(at, "is a number beyond 64 bits", f"e.g. {at[-1]} = 10")
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:
@@ -238,5 +244,5 @@ def _check(recipe: Recipe, reader: _Reader) -> None:
     }
     for key, (pattern, fix) in patterns.items():
         text = getattr(recipe.dataset, key)
-        if not re.fullmatch(pattern, text):
+        if not re.fullmatch(pattern, text, re.ASCII):
             raise reader.error(("dataset", key), f"is {text!r}", fix)

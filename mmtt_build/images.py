@@ -8,6 +8,7 @@ detector must never be able to learn a codec instead of a forgery.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from pathlib import Path
 
@@ -65,22 +66,39 @@ def read_bytes(path: Path) -> bytes:
         raise BadImage(f"cannot be read: {error.strerror or error}") from error
 
 
-def _header(data: bytes) -> tuple[str, tuple[int, int], str]:
-    """Format, (width, height) and Pillow mode from the header alone, before anything is decoded."""
+def _header(data: bytes) -> tuple[str, str]:
+    """Format and Pillow mode from the header alone, before anything is decoded.
+
+    The mode says more than Pillow's, which calls 16-bit colour and a transparent colour key "RGB" too.
+
+    Raises:
+        BadImage: not an image, too many pixels, or more than one picture in the file.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PillowImage.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             with PillowImage.open(io.BytesIO(data), formats=_FORMATS) as opened:
-                return str(opened.format), opened.size, opened.mode
-    except (PillowImage.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        kind = "too many pixels" if isinstance(error, PillowImage.DecompressionBombError) else "not an image"
-        raise BadImage(f"{kind} that this tool reads ({', '.join(_FORMATS)})") from error
+                # Multi-picture files of cameras are a JPEG with previews behind it.
+                kind = "JPEG" if opened.format == "MPO" else str(opened.format)
+                (width, height), mode = opened.size, opened.mode
+                frames = 1 if kind == "JPEG" else getattr(opened, "n_frames", 1)
+                bits = {"PNG": (data[24],), "TIFF": getattr(opened, "tag_v2", {}).get(258, (8,))}.get(kind, (8,))
+                keyed = mode == "RGB" and "transparency" in opened.info
+    except PillowImage.DecompressionBombError as error:
+        raise BadImage(f"too many pixels, at most {MAX_PIXELS:,}") from error
+    except Exception as error:  # Pillow's readers raise whatever a damaged header leads them into
+        raise BadImage(f"not an image that this tool reads ({', '.join(_FORMATS)})") from error
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"{width}x{height} pixels, at most {MAX_PIXELS:,} in all")
+    if frames > 1:
+        raise BadImage(f"{kind} of {frames} pictures, needs one")
+    if mode == "RGB" and max(bits) > 8:
+        mode = f"RGB with {max(bits)} bits a channel"
+    return kind, f"{mode} with a transparent colour" if keyed else mode
 
 
 def _decode(data: bytes, flags: int, modes: tuple[str, ...]) -> Image:
-    kind, (width, height), mode = _header(data)
-    if width * height > MAX_PIXELS:
-        raise BadImage(f"{width}x{height} pixels, at most {MAX_PIXELS:,} in all")
+    kind, mode = _header(data)
     if mode not in modes:
         raise BadImage(f"{kind} of mode {mode}, needs {' or '.join(modes)} (8 bits a channel)")
     _refuse_truncated(data, kind)
@@ -94,9 +112,29 @@ def _decode(data: bytes, flags: int, modes: tuple[str, ...]) -> Image:
 
 
 def _refuse_truncated(data: bytes, kind: str) -> None:
-    """OpenCV fills the missing end of a cut file with grey or black and says nothing; the end marks tell."""
-    tail = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}.get(kind)
-    if tail is not None and tail not in data[-4096:]:
+    """OpenCV fills the missing end of a cut file with grey or black and says nothing; the end marks tell.
+
+    The marks are looked for where they count: an embedded thumbnail has its own, and bytes may follow the last one.
+    """
+    at, end = 0, -1
+    try:
+        if kind == "JPEG":
+            at = 2
+            while data[at + 1] != 0xDA:  # segments up to the start of scan; no end mark inside them counts
+                # 0xFF may be repeated as padding before a marker.
+                at += 1 if data[at + 1] == 0xFF else 2 + struct.unpack_from(">H", data, at + 2)[0]
+            end = data.find(b"\xff\xd9", at)
+        elif kind == "PNG":
+            at = 8
+            while end < 0:
+                length, chunk = struct.unpack_from(">I4s", data, at)
+                at += 12 + length
+                end = at if chunk == b"IEND" else -1
+        else:
+            return  # the other decoders notice
+    except (struct.error, IndexError):
+        end = -1
+    if not 0 <= end <= len(data):
         raise BadImage(f"truncated {kind}: it has no end mark")
 
 
@@ -113,13 +151,14 @@ def decode_rgb(data: bytes) -> Image:
 
 def decode_labels(data: bytes) -> Image:
     """Decodes a one-channel label map (values are classes) to (H, W) uint8, values untouched."""
-    kind, (width, height), mode = _header(data)
-    if width * height > MAX_PIXELS or mode not in ("L", "P"):
-        raise BadImage(f"label map is a {width}x{height} {kind} of mode {mode}, needs one 8-bit channel")
+    kind, mode = _header(data)
+    if kind != "PNG" or mode not in ("L", "P"):
+        raise BadImage(f"{kind} of mode {mode}, needs a PNG with one 8-bit channel")
     try:  # Pillow: OpenCV would turn the indices of a palette file into their colours
-        return np.asarray(PillowImage.open(io.BytesIO(data), formats=("PNG",)))
-    except (OSError, SyntaxError) as error:
-        raise BadImage(f"damaged label map: {error}") from error
+        with PillowImage.open(io.BytesIO(data), formats=("PNG",)) as opened:
+            return np.asarray(opened)
+    except Exception as error:  # as in _header
+        raise BadImage(f"damaged PNG: {error}") from error
 
 
 def decode_part(data: bytes) -> Image:

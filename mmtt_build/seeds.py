@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 
 def digest(*key: object) -> str:
-    """32 hex digits that depend on the key's parts and nothing else."""
-    return hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=16).hexdigest()
+    """32 hex digits that depend on the key's parts and nothing else.
+
+    File names that are not UTF-8 count by their bytes.
+    """
+    return hashlib.blake2b("\x1f".join(map(str, key)).encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
 def seed_for(*key: object) -> int:

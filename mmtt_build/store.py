@@ -22,6 +22,10 @@ import pyarrow.parquet as pq
 
 from mmtt_build.errors import StoreError
 
+_CHECKED = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+
 TEMPORARY = ".tmp-"
 """Prefix of files that are being written; readers ignore them."""
 
@@ -82,7 +86,9 @@ class Table:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         # Names sort by time of writing; the random tail keeps apart what two processes write in one nanosecond.
-        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.parquet"
+        # Never before a shard that is there already, even if this machine's clock is behind: later rows supersede.
+        newest = max((int(p.name[:20]) for p in self.shards() if p.name[:20].isdecimal()), default=0)
+        name = f"{max(time.time_ns(), newest + 1):020d}-{secrets.token_hex(4)}.parquet"
         temporary = self.folder / f"{TEMPORARY}{name}"
         try:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -105,16 +111,16 @@ class Table:
         if not shards:
             return wanted.empty_table().select(names)
         try:
-            table = ds.dataset([str(p) for p in shards], schema=wanted, format="parquet").to_table()
-        except (pa.ArrowInvalid, OSError) as error:
+            table = ds.dataset([str(p) for p in shards], schema=wanted, format=_CHECKED).to_table()
+        except (pa.ArrowException, OSError) as error:
             raise self._damaged(shards, error) from error
         return _latest(table, self.key).select(names)
 
     def _damaged(self, shards: list[Path], error: Exception) -> StoreError:
         for shard in shards:
             try:
-                pq.read_table(shard, page_checksum_verification=True)
-            except (pa.ArrowInvalid, OSError) as reason:
+                ds.dataset(str(shard), schema=self.schema, format=_CHECKED).to_table()
+            except (pa.ArrowException, OSError) as reason:
                 return StoreError(
                     f"{shard} is damaged: {reason}",
                     "delete it and run the same command again: its rows are made anew",

@@ -48,6 +48,8 @@ class Workspace:
             ConfigError: there is none.
         """
         start = start.absolute()
+        if not start.is_dir():
+            raise ConfigError(f"{start} is not a folder", "mmtt init DIR makes a workspace; -w DIR names one")
         for folder in (start, *start.parents):
             if (folder / config.FILE_NAME).is_file():
                 return Workspace(folder)

@@ -17,6 +17,7 @@ import numpy as np
 
 from mmtt_build import images, landmarks, parts
 from mmtt_build.errors import BadImage, SourceError
+from mmtt_build.masks import from_grey
 from mmtt_build.parts import LabelMap
 from mmtt_build.records import SIZE
 
@@ -27,7 +28,11 @@ def inside(root: Path, path: Path) -> Path:
     Raises:
         BadImage: it does not.
     """
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        stays = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as error:  # RuntimeError: how Python before 3.13 reports a loop of links
+        raise BadImage("path cannot be followed (a loop of links?)") from error
+    if not stays:
         raise BadImage("path leaves the source folder (a link, or '..' in its name)")
     return path
 
@@ -50,7 +55,7 @@ class PartMasks:
                 mask = images.decode_part(images.read_bytes(inside(root, path)))
                 if flat is None:
                     flat = np.zeros((SIZE, SIZE), np.uint8)
-                flat[images.labels_to_size(mask) > 127] = index
+                flat[from_grey(images.labels_to_size(mask))] = index
             except BadImage as error:
                 raise BadImage(f"part mask {path.name}: {error}") from error
         return flat
@@ -174,9 +179,21 @@ class Source(ABC):
 
 
 def numbered(folder: Path, suffixes: tuple[str, ...], recursive: bool = False) -> dict[int, Path]:
-    """Image files whose stem is a number, by that number, in numeric order."""
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    numbers = {int(p.stem): p for p in found if p.suffix.lower() in suffixes and p.stem.isdecimal()}
+    """Image files whose stem is a number, by that number, in numeric order.
+
+    Raises:
+        SourceError: two files have the same number, so that it cannot be said which one is meant.
+    """
+    numbers: dict[int, Path] = {}
+    for path in folder.rglob("*") if recursive else folder.iterdir():
+        if path.suffix.lower() in suffixes and path.stem.isascii() and path.stem.isdecimal():
+            other = numbers.setdefault(int(path.stem), path)
+            if other != path:
+                first, second = sorted(p.relative_to(folder).as_posix() for p in (path, other))
+                raise SourceError(
+                    f"{folder} has two images of number {int(path.stem)}: {first} and {second}",
+                    "name the one folder that is meant, or move the other images out of it",
+                )
     return dict(sorted(numbers.items()))
 
 

@@ -87,12 +87,19 @@ def _partition(original: int | None) -> str | None:
     return "train" if original <= _TRAIN_TO else "val" if original <= _VAL_TO else "test"
 
 
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        yield from enumerate(path.read_text("utf-8-sig").splitlines(), 1)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{path} is not a text file: {error}", "copy it again from the download") from error
+
+
 def _mapping(path: Path) -> dict[int, int]:
     """CelebAMask-HQ number -> the number in CelebA's file name (`119614.jpg`), {} without the file."""
     if not path.is_file():
         return {}
     numbers: dict[int, int] = {}
-    for line, text in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for line, text in _lines(path):
         fields = text.split()
         if not fields or fields[0] == "idx":
             continue
@@ -104,7 +111,7 @@ def _mapping(path: Path) -> dict[int, int]:
 
 
 def _pairs(path: Path) -> Iterator[tuple[int, str]]:
-    for line, text in enumerate(path.read_text("utf-8").splitlines(), 1):
+    for line, text in _lines(path):
         fields = text.split()
         if not fields:
             continue

@@ -47,8 +47,9 @@ class FFHQ(Source):
                         if key.isdecimal() and (path := left.pop(int(key), None)):
                             yield self._item(int(key), path, entry if isinstance(entry, dict) else {})
             except ijson.JSONError as error:
+                what = str(error).partition("\n")[0]  # the lines after it draw an arrow
                 raise SourceError(
-                    f"{self.metadata} is damaged: {error}", "download it again (md5 425ae20f...)"
+                    f"{self.metadata} is damaged: {what}", "download it again (md5 425ae20f...)"
                 ) from error
         for number, path in left.items():
             yield self._item(number, path, {})
@@ -88,7 +89,9 @@ def _landmarks(image: Mapping[str, Any]) -> tuple[Landmarks | None, str]:
     try:
         scale = SIZE / float(size[0])
         flat = tuple(float(c) * scale for x, y in points for c in (x, y))  # type: ignore[union-attr]
-    except (TypeError, ValueError, IndexError, ZeroDivisionError):
+        if not 0 < scale <= SIZE:
+            raise ValueError(f"pixel_size {size}")
+    except (TypeError, ValueError, LookupError, ArithmeticError):
         return None, f"no usable face_landmarks in {METADATA}: no part map"
     if len(flat) != 136 or not all(-SIZE <= c <= 2 * SIZE for c in flat):
         return None, f"{len(flat) // 2} face_landmarks in {METADATA}, needs 68 near the frame: no part map"
@@ -99,14 +102,14 @@ def _age_groups_below(path: Path, min_age: int) -> dict[int, str]:
     """Image number -> reason, from FFHQ-Aging's `ffhq_aging_labels.csv`, for groups that begin below `min_age`."""
     reasons: dict[int, str] = {}
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
                 group = row["age_group"].strip()
                 if int(group.split("-")[0]) < min_age:
                     reasons[int(row["image_number"])] = f"age group {group} begins below {min_age}"
     except FileNotFoundError as error:
         raise SourceError(f"{path} does not exist", "give the path of ffhq_aging_labels.csv") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:  # a short row has None in it
         raise SourceError(
             f"{path}: {error!r}", "needs the columns image_number and age_group (0-2 ... 70-120)"
         ) from error

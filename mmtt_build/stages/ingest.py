@@ -8,6 +8,7 @@ never change afterwards: a later image joins the group of what it duplicates.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from scipy.sparse.csgraph import connected_components
 
 from mmtt_build import images, parallel, store
 from mmtt_build.config import SPLITS
-from mmtt_build.errors import BadImage
+from mmtt_build.errors import BadImage, ConfigError
 from mmtt_build.progress import Progress
 from mmtt_build.registry import SOURCES
 from mmtt_build.seeds import fraction
@@ -82,8 +83,15 @@ def ingest(
 
     Raises:
         SourceError: the folder does not have the source's layout.
-        ConfigError: unknown source.
+        ConfigError: unknown source, a label that does not fit a file name, or a workspace inside the source folder.
     """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}|", label):
+        raise ConfigError(f"label {label!r}", "letters, digits, '.', '_', '-', at most 64")
+    if workspace.root.resolve().is_relative_to(root.resolve()):
+        raise ConfigError(
+            f"the workspace {workspace.root} lies inside the source folder {root}, which would read its own images",
+            "move the workspace out of it",
+        )
     adapter = SOURCES.get(source)(root, options)
     label = label or source
     table = workspace.pristine.read(["id", "status"])
@@ -133,7 +141,7 @@ def _ingest_item(workspace_root: Path, source_root: Path, label: str, source: st
         "licence_url": item.licence_url,
         "author": item.author,
         "url": item.url,
-        "original": item.path.relative_to(source_root).as_posix(),
+        "original": _printable(item.path.relative_to(source_root).as_posix()),
     }
     if item.excluded:
         return row | {"status": "excluded", "reason": item.excluded}
@@ -166,6 +174,11 @@ def _ingest_item(workspace_root: Path, source_root: Path, label: str, source: st
             "landmarks": getattr(item.parts, "xy", None),
         }
     )
+
+
+def _printable(name: str) -> str:
+    """A file name with the bytes that are not UTF-8 spelled out, since tables hold text."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def perceptual_hash(image: images.Image) -> bytes:
