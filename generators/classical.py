@@ -290,15 +290,16 @@ def thin_plate_map(box: Box, base: Points, donor: Points, stiffness: Points, uni
         stiffness: (n,) smoothing per point; 0 is met exactly, 1 hardly bends.
         unit_px: length that makes the smoothing independent of the picture's size: the base's eye distance.
     """
-    step = 12  # the spline is far smoother than this: bilinear between nodes is within 0.1 px
-    x = np.arange(box.left, box.right + step, step)
-    y = np.arange(box.top, box.bottom + step, step)
+    step = 8  # the spline is far smoother than this
+    rows, columns = box.bottom - box.top, box.right - box.left
+    # Nodes at the centres of step x step cells, one cell more on each side, is what resizing interpolates between.
+    x = box.left + (step - 1) / 2 + step * np.arange(-1, columns // step + 2)
+    y = box.top + (step - 1) / 2 + step * np.arange(-1, rows // step + 2)
     spline = RBFInterpolator(base / unit_px, donor, smoothing=stiffness, kernel="thin_plate_spline", degree=1)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2) / unit_px
     nodes = spline(grid).reshape(len(y), len(x), 2).astype(np.float32)
-    rows, columns = box.bottom - box.top, box.right - box.left
-    to_node = np.array([[1 / step, 0, 0], [0, 1 / step, 0]], np.float32)
-    return cv2.warpAffine(nodes, to_node, (columns, rows), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    whole = cv2.resize(nodes, (step * len(x), step * len(y)), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(whole[step : step + rows, step : step + columns])
 
 
 def local_scale(sampling: Floats) -> Floats:
@@ -400,22 +401,6 @@ def clear_face(image: Floats, labels: LabelMap, above: Mask) -> Mask:
     return face
 
 
-def beard(image: Floats, labels: LabelMap, unit_px: float) -> tuple[Mask, float]:
-    """Skin around the lips that is far darker than the rest: its pixels (h, w), and their share of that skin.
-
-    The share is about 0 for shaven faces (0.09 at most in the samples) and 0.4 and more for bearded ones.
-    """
-    lips = select(labels, MOUTH)
-    skin = labels == parts.INDEX["skin"]
-    around = grow(lips, 0.35 * unit_px) & ~grow(lips, 4) & skin
-    light = soften(grey(image), 2.0)
-    shades = light[skin][::7]
-    if not shades.size or not around.any():
-        return np.zeros_like(skin), 0.0
-    dark = around & (light < 0.68 * np.percentile(shades, 70))
-    return dark, np.count_nonzero(dark) / np.count_nonzero(around)
-
-
 # --- light, colour, grain -----------------------------------------------------------------------------------------
 
 
@@ -515,6 +500,28 @@ def relight(donor: Floats, labels: LabelMap, light: Light) -> Floats:
     bent = _SHOULDER - reach * np.expm1((_SHOULDER - lit[bright]) / reach)
     lit[bright] = np.maximum(bent, np.minimum(lit[bright], donor[bright]))
     return lit
+
+
+def beard_gap(base: Floats, lit: Floats, lips: Mask, skin: Mask, light: Light, unit_px: float) -> tuple[Mask, float]:
+    """Where one of two faces wears a beard and the other does not, once they are lit alike.
+
+    Args:
+        base: (h, w, 3) float RGB.
+        lit: (h, w, 3) the donor in the base's light.
+        lips: (h, w) the lips of both.
+        skin: (h, w) where both show skin.
+        light: how the two compare.
+        unit_px: the base's eye distance.
+
+    Returns:
+        The skin around the lips that differs (h, w), and its share of that skin.
+    """
+    around = grow(lips, 0.35 * unit_px) & ~grow(lips, 4) & skin
+    if not around.any():
+        return np.zeros_like(skin), 0.0
+    gap = np.abs(soften(grey(base - lit), 2.0))
+    differs = around & (gap > np.maximum(25, 0.25 * grey(light.level)))
+    return differs, np.count_nonzero(differs) / np.count_nonzero(around)
 
 
 def match_detail(base: Floats, donor: Floats, skin: Mask, rng: np.random.Generator) -> Floats:

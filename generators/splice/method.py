@@ -59,14 +59,10 @@ class Splice(Method):
         usable = [name for name, has in _HAS.items() if has(base) and has(source)]
         if not usable:
             return None
-        features = _draw_features(rng, usable)
-        patches = set().union(*(_sides(rng, name) for name in features))
+        patches = {patch for feature in _draw_features(rng, usable) for patch in _sides(rng, feature)}
+        classes = [name for patch in patches for name in PATCHES[patch] if base.part_areas[parts.INDEX[name]]]
         return {
-            "parts": [
-                name
-                for i, name in enumerate(parts.CLASSES)
-                if base.part_areas[i] and any(name in PATCHES[patch] for patch in patches)
-            ],
+            "parts": sorted(classes, key=parts.INDEX.__getitem__),
             "patches": [name for name in PATCHES if name in patches],
             "blend": "poisson" if rng.random() < 0.5 else "multiband",
             "mirror": mirror,
@@ -91,7 +87,7 @@ _HAS = {
 
 
 def _draw_features(rng: np.random.Generator, usable: list[str]) -> list[str]:
-    count = int(classical.draw_name(rng, ("1", "2", "3"), _COUNT_SHARES))
+    count = int(classical.draw_name(rng, "123", _COUNT_SHARES))
     left = list(usable)
     drawn: list[str] = []
     while left and len(drawn) < count:
