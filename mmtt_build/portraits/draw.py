@@ -72,21 +72,22 @@ def draw(seed: int, size: int = 1024, identity: int | None = None) -> Portrait:
     hair = grow(g, person, shot)
     empty: Coverage = np.zeros((size, size), np.uint8)
     over_face = hair.front.cover(size) if hair.front else empty
+    head, neck = fill(g.head, size), fill(g.neck, size)
+    ears = [fill(ear, size) for ear in g.ears]
+    body = np.maximum.reduce([head, neck, *ears])
 
     form = relief.model(g, person, shot, size, over_face)
-    flesh, light = skin.render(g, person, shot, form, grain, size)
+    flesh, light = skin.render(g, person, shot, form, body, grain)
     image = dress.background(paper, size)
     if hair.back:
         lay(image, hair.back, person, shot)
     cover = dict.fromkeys(CLASSES[1:], empty)
-    head, neck = fill(g.head, size), fill(g.neck, size)
-    ears = [fill(ear, size) for ear in g.ears]
-    paint(image, flesh, np.maximum.reduce([head, neck, *ears]))
+    paint(image, flesh, body)
 
     cover["cloth"] = dress.cloth(image, g, shot, garment)
     paint(image, flesh, head)  # the chin lies before a high collar
     if shot.necklace:
-        cover["neck_l"] = dress.necklace(image, g, shot)
+        cover["neck_l"] = dress.necklace(image, g, shot, np.maximum(neck, cover["cloth"]))
     features.nostrils(image, g, person)
     cover["r_eye"], cover["l_eye"] = features.eyes(image, light, g, person, shot, lash)
     mouth = features.mouth(image, light, g, person, shot)
@@ -106,7 +107,7 @@ def draw(seed: int, size: int = 1024, identity: int | None = None) -> Portrait:
         paint(image, np.array((0.012, 0.007, 0.005), np.float32), shadow * np.float32(0.30))
         lay(image, hair.front, person, shot)
     if shot.hat:
-        cover["hat"] = dress.hat(image, g, shot, silhouette(g, 0.022, 0.05), garment)
+        cover["hat"] = dress.hat(image, g, shot, silhouette(g, 0.044, 0.04), garment)
     if shot.earrings:
         bare = np.maximum(*ears)
         bare[np.maximum(over_face, head) > _ON] = 0
@@ -182,10 +183,13 @@ def _parts(
 def _develop(image: Field, exposure: float, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Linear light to 8 bits: soft shoulder, gamma, the grain of a sensor."""
     size = image.shape[0]
-    value = np.maximum(image, 0) * np.float32(exposure)
-    value = value * (1 + value * np.float32(0.16)) / (1 + value * np.float32(0.36))
-    encoded = cv2.pow(value, 1 / 2.2) * np.float32(255)
+    value = np.maximum(image, 0)
+    value *= np.float32(exposure)
+    value *= (1 + value * np.float32(0.16)) / (1 + value * np.float32(0.36))
+    encoded = cv2.pow(value, 1 / 2.2)
+    encoded *= np.float32(255)
     encoded = cv2.GaussianBlur(encoded, (0, 0), max(0.35, 0.55 * size / 1024))
     grain = rng.standard_normal((size, size), np.float32) * np.float32(1.3)
-    encoded += (grain + noise(rng, size, size / 2.2) * np.float32(0.9))[..., None]
-    return np.clip(np.rint(encoded), 0, 255).astype(np.uint8)
+    grain += noise(rng, size, size / 2.2) * np.float32(0.9)
+    # adds, rounds and saturates in one pass
+    return np.asarray(cv2.add(encoded, cv2.merge([grain] * 3), dtype=cv2.CV_8U), np.uint8)

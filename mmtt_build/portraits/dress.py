@@ -101,7 +101,9 @@ def cloth(image: Field, g: Geometry, shot: Shot, rng: np.random.Generator) -> Co
         stripes = np.sin((np.arange(size, dtype=np.float32) / size) * rng.uniform(120, 260)) > 0.55
         weave = weave * (1 - 0.25 * stripes[None, :])
     tone = to_linear(shot.cloth_colour)
-    amount = (shade * weave)[..., None] * (shot.light_colour * 0.75 + shot.ambient)
+    amount = np.zeros_like(image)
+    rows = slice(max(int(collar[:, 1].min() * size) - size // 20, 0), size)  # no garment above the collar
+    amount[rows] = (shade * weave)[rows, :, None] * (shot.light_colour * 0.75 + shot.ambient)
     neck_shadow = soft(cover, 0.012)
     paint(image, vec(0.01, 0.008, 0.008), (neck_shadow * np.float32(0.35)))
     paint(image, tone * amount, cover)
@@ -269,8 +271,8 @@ def earrings(image: Field, g: Geometry, shot: Shot, visible: Coverage) -> Covera
     return total
 
 
-def necklace(image: Field, g: Geometry, shot: Shot) -> Coverage:
-    """Paints a chain around the neck; returns its coverage."""
+def necklace(image: Field, g: Geometry, shot: Shot, chest: Coverage) -> Coverage:
+    """Paints a chain around the neck, on `chest` (the coverage of neck and cloth); returns its coverage."""
     size, u = image.shape[0], g.unit
     middle = np.array((g.neck[[30, -30], 0].mean(), g.chin[1]), np.float32)
     half = (g.neck[30, 0] - g.neck[-30, 0]) / 2
@@ -287,6 +289,7 @@ def necklace(image: Field, g: Geometry, shot: Shot) -> Coverage:
             cv2.LINE_AA,
             4,
         )
+    cv2.min(cover, chest, cover)
     shade = cv2.warpAffine(soft(cover, 0.003), np.array(((1, 0, 0), (0, 1, 0.005 * size)), np.float32), (size, size))
     paint(image, vec(0.03, 0.015, 0.01), shade * np.float32(0.55))
     glow = soft(cover, 0.0012)

@@ -170,10 +170,11 @@ def nostrils(image: Field, g: Geometry, person: Person) -> None:
     size = image.shape[0]
     dark = to_linear(person.skin) * vec(0.16, 0.075, 0.06)
     for outline in g.nostrils:
-        paint(image, dark, soft(fill(outline, size), 0.0028) * np.float32(0.92))
-    paint(image, dark, soft(strokes(size, [g.nose_base], 0.003), 0.0045) * np.float32(0.22))
-    for points in (g.nose_outline[22:36], g.nose_outline[54:68]):
-        paint(image, dark, soft(strokes(size, [points], 0.0022), 0.0032) * np.float32(0.34))
+        paint(image, dark, soft(fill(outline, size), 0.0024) * np.float32(0.90))
+    paint(image, dark, soft(strokes(size, [g.nose_base], 0.003), 0.0045) * np.float32(0.15))
+    for points in (g.nose_outline[20:38], g.nose_outline[52:70]):
+        paint(image, dark, soft(strokes(size, [points], 0.0022), 0.0024) * np.float32(0.50))
+        paint(image, dark, soft(strokes(size, [points], 0.0040), 0.0070) * np.float32(0.22))
 
 
 def mouth(image: Field, light: Field, g: Geometry, person: Person, shot: Shot) -> Coverage | None:

@@ -133,7 +133,7 @@ def build(person: Person, shot: Shot) -> Geometry:
     off = person.asymmetry
     cheek = 0.262 + 0.010 * b[0] + 0.006 * m
     jaw_w = 0.202 + 0.013 * b[1] + 0.024 * m + 0.004 * smile
-    chin_w = 0.056 + 0.009 * b[2] + 0.018 * m
+    chin_w = 0.060 + 0.009 * b[2] + 0.018 * m
     chin_y = 0.402 + 0.013 * b[3] + 0.012 * m + 0.028 * opened
     temple = cheek - 0.008 + 0.004 * b[4]
     top = -0.415 + 0.014 * b[5]
@@ -141,8 +141,8 @@ def build(person: Person, shot: Shot) -> Geometry:
 
     half = np.array(
         [
-            (0, chin_y, -0.02), (chin_w, chin_y - 0.014, -0.03), (chin_w * 0.55 + jaw_w * 0.43, chin_y - 0.058, -0.07),
-            (jaw_w * 0.93 + sag, 0.285, -0.12), (jaw_w + 0.006 + 0.4 * sag, 0.222, -0.15), (cheek * 0.985, 0.115, -0.15),
+            (0, chin_y, -0.02), (chin_w, chin_y - 0.014, -0.03), (chin_w * 0.55 + jaw_w * 0.47, chin_y - 0.056, -0.07),
+            (jaw_w * 0.92 + sag, 0.292, -0.12), (jaw_w + 0.010 + 0.4 * sag, 0.215, -0.15), (cheek * 0.970, 0.110, -0.15),
             (cheek, 0.02, -0.15), (temple, -0.10, -0.16), (temple - 0.008, -0.2, -0.18), (0.220, -0.285, -0.2),
             (0.146, top + 0.040, -0.2), (0, top, -0.2),
         ],
@@ -186,7 +186,7 @@ def build(person: Person, shot: Shot) -> Geometry:
         ), 90,
     )  # fmt: skip
     nostrils = [
-        np.array([(s * ala * 0.44 + 0.40 * ala * np.cos(t) , tip + 0.0255 + 0.0080 * np.sin(t) - s * 0.004 * np.cos(t), 0.025)
+        np.array([(s * ala * 0.46 + 0.30 * ala * np.cos(t) , tip + 0.0255 + 0.0080 * np.sin(t) - s * 0.004 * np.cos(t), 0.025)
                   for t in np.linspace(0, 2 * np.pi, 24, endpoint=False)], np.float32)
         for s in SIDES
     ]  # fmt: skip
@@ -247,9 +247,9 @@ def build(person: Person, shot: Shot) -> Geometry:
 
 def _eye(person: Person, shot: Shot, side: int) -> tuple[Points, Points, Points, Points]:
     b = person.build
-    width = 0.049 + 0.0025 * b[14]
+    width = 0.0515 + 0.0025 * b[14] - 0.0025 * person.masculine
     tilt = 0.004 + 0.0045 * b[15] - 0.004 * person.age
-    up = (0.0240 + 0.0022 * b[16] - 0.0015 * person.masculine) * shot.eye_open - 0.002 * person.age
+    up = (0.0262 + 0.0022 * b[16] - 0.0035 * person.masculine) * shot.eye_open - 0.002 * person.age
     down = 0.0135 + 0.001 * b[16] - 0.004 * max(shot.smile, 0)
     t = np.linspace(-1, 1, 41, dtype=np.float32)  # -1 inner corner, 1 outer corner
     x = side * (0.125 + width * t)
@@ -278,7 +278,13 @@ def _brow(person: Person, shot: Shot, side: int, rise: float) -> Points:
     thick = (0.0165 + 0.005 * m + 0.002 * b[20]) * (1 - 0.15 * person.age)
     t = np.linspace(0, 1, 40, dtype=np.float32)
     x = side * (0.047 + 0.004 * b[21] + 0.150 * t)
-    line = -height - arch * np.sin(np.pi * np.clip(t * 0.86 + 0.02, 0, 1)) * 1.3 + 0.022 * t**3 + 0.006 * (1 - t) ** 2 - 0.5 * rise * (1 - t)
+    line = (
+        -height
+        - arch * np.sin(np.pi * np.clip(t * 0.86 + 0.02, 0, 1)) * 1.3
+        + 0.022 * t**3
+        + 0.006 * (1 - t) ** 2
+        - 0.5 * rise * (1 - t)
+    )
     width = thick * np.clip(np.sqrt(t / 0.12 + 0.25), 0, 1) * (1 - 0.85 * t**2.2)
     z = -0.002 - 0.075 * t**2
     top, bottom = (np.stack([x, line + s * width / 2, z], axis=1) for s in (-1, 1))

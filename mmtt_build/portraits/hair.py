@@ -18,8 +18,8 @@ from mmtt_build.portraits.person import Person, Shot
 from mmtt_build.portraits.raster import Coverage, Field, Mix, Points, curve, fixed, paint, soft, to_linear, vec
 
 _GRID = 512  # side of the canvases: lines of one pixel are drawn many times faster than wider ones
-_POINTS = 13  # points of a strand
-_PIECES = 4  # pieces of one tone
+_POINTS = 16  # points of a strand
+_PIECES = 5  # pieces of one tone
 _TONES = 20
 _MID = 90  # tone that shows the hair's own colour
 
@@ -140,6 +140,8 @@ class _Comb:
 def grow(g: Geometry, person: Person, shot: Shot) -> Hair:
     """Grows the hair of a person for one shot; the same person keeps the same locks."""
     style = person.style
+    if shot.hat and style in ("afro", "curly", "tied"):
+        style = "short"  # the hat presses it down
     if style == "bald":
         return Hair(None, None)
     rng = np.random.default_rng(person.texture_seed + 5)
@@ -155,7 +157,7 @@ def grow(g: Geometry, person: Person, shot: Shot) -> Hair:
         back = _Comb(g, person, shot, rng)
         _curls(front, back, g, person)
     else:
-        _cropped(front, g, person)
+        _cropped(front, g, person, style)
     if person.fringe and style in ("bob", "long"):
         _fringe(front, g, person)
     return Hair(Layer(back.canvas) if back else None, Layer(front.canvas))
@@ -169,7 +171,7 @@ def lay(image: Field, layer: Layer, person: Person, shot: Shot) -> None:
     tables = []
     for colour in (to_linear(person.hair), to_linear(grey)):
         tone = np.arange(256, dtype=np.float32) / _MID
-        white = np.maximum(tone - 0.85, 0) * (0.035 + 0.16 * float(colour.mean()))
+        white = np.maximum(tone - 0.85, 0) * (0.055 + 0.16 * float(colour.mean()))
         tables.append((colour * tone[:, None] ** 1.15 + white[:, None] * shot.light_colour + 0.002).astype(np.float32))
     index = cv2.divide(np.ascontiguousarray(layer.canvas[..., 0]), np.maximum(cover, 1), scale=255)
     colours = tables[0][index]
@@ -215,9 +217,8 @@ def _cap_outline(first: Points, second: Points) -> Points:
     return np.vstack([first, second[::-1]])
 
 
-def _cropped(comb: _Comb, g: Geometry, person: Person) -> None:
+def _cropped(comb: _Comb, g: Geometry, person: Person, style: str) -> None:
     rng = comb.rng
-    style = person.style
     offset, lift = {
         "buzz": (0.004, 0.003),
         "short": (0.012, 0.018 * person.volume),
@@ -264,12 +265,16 @@ def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot) -
         index = np.arange(split, 160) if side > 0 else np.arange(split, -1, -1)
         temple, crown = first[index], second[index]
         cheek = g.jaw[2 if side < 0 else 14]
-        cover = 0.018 + 0.012 * person.build[22]
-        inner = curve(
-            np.vstack([temple[:: max(len(temple) // 5, 1)][:5], [cheek - vec(side * cover, 0.03)],
-                       [cheek + vec(-side * (cover - 0.012), 0.11 * u)],
-                       [(cheek[0] + side * 0.005, max(bottom - 0.05, cheek[1] + 0.14))], [(cheek[0] - side * 0.01, bottom)]]), 160,
-        )  # fmt: skip
+        jaw = g.jaw[4 if side < 0 else 12]
+        cover = 0.004 + 0.006 * person.build[22]
+        down = [
+            cheek + vec(-side * (cover + 0.006), -0.06 * u),
+            cheek + vec(-side * cover, 0.06 * u),
+            jaw + vec(side * 0.014, 0.01 * u),
+            vec(jaw[0] + side * 0.012, max(bottom - 0.06, jaw[1] + 0.06)),
+            vec(jaw[0] - side * 0.010, bottom),
+        ]
+        inner = curve(np.vstack([temple[:: max(len(temple) // 5, 1)][:5], *down]), 160)
         edge = crown[-1]
         tip = -0.02 if person.style == "bob" else 0.03
         fall = bottom - edge[1]
@@ -300,7 +305,7 @@ def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot) -
                 start,
                 move,
                 curl=0.016 * person.curl**1.5,
-                waves=2.2 + 2 * person.curl,
+                waves=1.6 + 1.4 * person.curl,
                 gain=gain,
                 wander=0.012,
             )

@@ -26,7 +26,7 @@ _SKIN_TONES = np.array(
 
 _HAIR_COLOURS = np.array(
     [
-        (20, 17, 17), (36, 26, 21), (62, 41, 28), (96, 62, 38), (138, 94, 54),
+        (33, 28, 27), (44, 32, 26), (62, 41, 28), (96, 62, 38), (138, 94, 54),
         (190, 150, 92), (222, 190, 134), (142, 66, 32), (110, 40, 26),
     ],
     np.float32,
@@ -159,7 +159,7 @@ def sample_shot(rng: Rng, person: Person) -> Shot:
     man = person.masculine > 0.5
     mood = rng.choice(4, p=(0.36, 0.24, 0.3, 0.1))  # neutral, closed smile, open smile, lips apart
     smile = float(
-        (rng.uniform(-0.15, 0.2), rng.uniform(0.3, 0.8), rng.uniform(0.55, 1.0), rng.uniform(-0.1, 0.3))[mood]
+        (rng.uniform(-0.05, 0.28), rng.uniform(0.3, 0.8), rng.uniform(0.55, 1.0), rng.uniform(0.0, 0.35))[mood]
     )
     mouth_open = float((0, 0, rng.uniform(0.35, 1.0), rng.uniform(0.25, 0.7))[mood])
     azimuth, elevation = rng.uniform(-1.0, 1.0), rng.uniform(0.2, 0.85)

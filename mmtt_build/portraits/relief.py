@@ -88,7 +88,7 @@ def model(geometry: Geometry, person: Person, shot: Shot, size: int, hair: Cover
     head = _head(geometry, person, shot, res)
     neck = _neck(geometry, res)
     ears = _ears(geometry, res)
-    head_mask = soft(fill(geometry.head, res), 0.0012)
+    head_mask = soft(fill(geometry.head, res), 0.0020)
     ear_mask = np.maximum(*(soft(fill(ear, res), 0.0012) for ear in geometry.ears))
     slopes = [
         _mix(_mix(_slope(neck, axis), _slope(ears, axis), ear_mask), _slope(head, axis), head_mask) for axis in (0, 1)
@@ -247,7 +247,7 @@ def _light(slope_x: Field, slope_y: Field, height: Field, shot: Shot, hair: Cove
     lit = wrapped * _shadow(height, shot) * (1 - 0.55 * _shifted(soft(hair, 0.012), shot, 0.03))
     small, wide = (np.maximum(soft(height, sigma) - height, 0) / np.float32(sigma) for sigma in (0.010, 0.035))
     access = np.exp(-1.3 * small - 0.9 * wide) * (1 - 0.35 * soft(hair, 0.02))
-    up = 0.72 + 0.28 * slope_y * facing  # slope_y > 0: the surface falls away upwards and sees the sky
+    up = 0.80 + 0.20 * slope_y * facing  # slope_y > 0: the surface falls away upwards and sees the sky
     light = np.empty((res, res, 3), np.float32)
     for channel, sigma in enumerate((0.0105, 0.0045, 0.0028)):  # red light travels furthest in skin
         spread = 0.35 * lit + 0.65 * soft(lit, sigma) if channel == 0 else 0.5 * lit + 0.5 * soft(lit, sigma)
@@ -277,7 +277,7 @@ def _shadow(height: Field, shot: Shot) -> Field:
             borderMode=cv2.BORDER_REPLICATE,
         )
         np.maximum(blocked, (seen - low - lz * distance) / np.float32(0.006 + 0.10 * distance), out=blocked)
-    free = 1 - 0.72 * np.clip(blocked, 0, 1)
+    free = 1 - 0.64 * np.clip(blocked, 0, 1)
     return cv2.resize(cv2.GaussianBlur(free, (0, 0), 1.4), (res, res), interpolation=cv2.INTER_CUBIC)
 
 

@@ -7,7 +7,20 @@ import numpy as np
 
 from mmtt_build.portraits.geometry import Geometry
 from mmtt_build.portraits.person import Person, Shot
-from mmtt_build.portraits.raster import Field, Points, fill, fixed, noise, soft, strokes, to_linear, vec
+from mmtt_build.portraits.raster import (
+    Coverage,
+    Field,
+    Points,
+    box,
+    fill,
+    fixed,
+    noise,
+    paint,
+    soft,
+    strokes,
+    to_linear,
+    vec,
+)
 from mmtt_build.portraits.relief import Relief
 
 _MELANIN = vec(0.55, 0.85, 1.1)  # absorption per channel
@@ -15,28 +28,40 @@ _BLOOD = vec(0.10, 0.62, 0.50)
 
 
 def render(
-    geometry: Geometry, person: Person, shot: Shot, relief: Relief, rng: np.random.Generator, size: int
+    geometry: Geometry, person: Person, shot: Shot, relief: Relief, body: Coverage, rng: np.random.Generator
 ) -> tuple[Field, Field]:
-    """Skin over the whole frame; the caller cuts it to head, ears and neck.
+    """Skin of head, ears and neck.
+
+    Args:
+        geometry: the curves.
+        person: colour and texture.
+        shot: light and make-up.
+        relief: form and light.
+        body: coverage (S, S) of all that is skin; outside its bounding box nothing is computed.
+        rng: of the pores.
 
     Returns:
-        The skin's radiance and the light that falls on it, both (size, size, 3) float32, linear.
+        The skin's radiance, 0 outside the box, and the light on it, both (S, S, 3) float32, linear.
     """
+    size = body.shape[0]
+    window = box(body) or (slice(0, size), slice(0, size))
     light = cv2.resize(relief.light, (size, size), interpolation=cv2.INTER_LINEAR)
     texture = np.random.default_rng(person.texture_seed)
-    albedo = cv2.resize(_albedo(geometry, person, shot, texture, relief), (size, size), interpolation=cv2.INTER_LINEAR)
-    albedo *= _spots(geometry, person, texture, size)[..., None]
-    pores = noise(rng, size, size / 3) * np.float32(0.75) + noise(rng, size, size / 7) * np.float32(0.3)
+    smooth = _albedo(geometry, person, shot, texture, relief)
+    albedo = cv2.resize(smooth, (size, size), interpolation=cv2.INTER_LINEAR)[window]
+    pores = (noise(rng, size, size / 3) * np.float32(0.75) + noise(rng, size, size / 7) * np.float32(0.3))[window]
+    spots = _spots(geometry, person, texture, size)[window]
     lips = np.maximum(soft(fill(geometry.upper_lip, size), 0.0012), soft(fill(geometry.lower_lip, size), 0.0012))
-    lips_colour = _lip_colour(person, shot)
-    grain = noise(rng, size, 200)
     furrows = _lip_furrows(geometry, size, texture)
-    tint = lips_colour * (1 + 0.05 * grain - 0.22 * furrows)[..., None]
-    strength = (lips * np.float32(0.80 + 0.15 * shot.lipstick))[..., None]
-    albedo += strength * (tint - albedo)
-    roughness = (1 - lips) * (0.022 + 0.02 * person.age)
-    radiance = albedo * light * (1 + pores * roughness)[..., None]
-    radiance += _shine(geometry, person, shot, relief, pores, lips, furrows, size)[..., None] * shot.light_colour
+    tint = _lip_colour(person, shot) * (1 - np.float32(0.22) * furrows)[..., None]
+    radiance = np.zeros((size, size, 3), np.float32)
+    inner = radiance[window]
+    roughness = (1 - lips[window]) * np.float32(0.022 + 0.02 * person.age)
+    np.multiply(albedo, (spots * (1 + pores * roughness))[..., None], out=inner)
+    paint(radiance, tint, lips * np.float32(0.80 + 0.15 * shot.lipstick))
+    inner *= light[window]
+    shine = _shine(geometry, person, shot, relief, pores, lips[window], furrows[window], size, window)
+    inner += shine[..., None] * shot.light_colour
     return radiance, light
 
 
@@ -160,27 +185,30 @@ def _shine(
     lips: Field,
     furrows: Field,
     size: int,
+    window: tuple[slice, slice],
 ) -> Field:
-    """Specular reflection (size, size): two lobes, rough by the pores, oily on forehead and nose, wet on the lips."""
+    """Specular reflection within a window: two lobes, rough by the pores, oily on forehead and nose, wet on the lips."""
     half = shot.light + vec(0, 0, 1)
     hx, hy, hz = (float(v) for v in half / np.linalg.norm(half))
     slope_x, slope_y, access = (
-        cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)
+        cv2.resize(part, (size, size), interpolation=cv2.INTER_LINEAR)[window]
         for part in (relief.slope_x, relief.slope_y, relief.shade)
     )
     bump = pores * np.float32(0.030) * (1 - lips) + furrows * np.float32(0.25) * lips
     slope_x = slope_x + bump
-    slope_y = slope_y + cv2.warpAffine(bump, np.array(((1, 0, 2), (0, 1, 1)), np.float32), (size, size))
+    slope_y = slope_y + cv2.warpAffine(bump, np.array(((1, 0, 2), (0, 1, 1)), np.float32), bump.shape[::-1])
     facing = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
     aligned = np.clip((hz - hx * slope_x - hy * slope_y) * facing, 0, 1)
-    broad = aligned ** np.float32(14)
-    tight = broad * broad * broad * aligned**8
+    second = aligned * aligned
+    fourth = second * second
+    broad = fourth * fourth * fourth * second  # 14th power
+    tight = broad * broad * broad * fourth * fourth  # 50th
     res = relief.shade.shape[0]
     oil = np.full((res, res), 0.5, np.float32)
     for centre, sigma, amount in ((g.nose_ridge[24], 0.05, 0.6), (g.nose_ridge[0] + vec(0, -0.15), 0.09, 0.35)):
         axis = (np.arange(res, dtype=np.float32) + 0.5) / res
         x, y = (np.exp(-0.5 * ((axis - c) / (sigma * g.unit)) ** 2) for c in centre)
         oil += np.float32(amount) * y[:, None] * x[None, :]
-    oil = cv2.resize(oil, (size, size), interpolation=cv2.INTER_LINEAR)
+    oil = cv2.resize(oil, (size, size), interpolation=cv2.INTER_LINEAR)[window]
     gloss = (0.045 + 0.02 * person.melanin) * broad + (0.085 + 0.02 * person.melanin) * tight
     return np.asarray((gloss * oil * (1 - lips) + lips * (0.03 * broad + 0.26 * tight)) * access**2, np.float32)
