@@ -53,7 +53,7 @@ def to_grey(mask: Mask) -> Image:
 
 def composite(base: Image, generated: Image, mask: Mask) -> Image:
     """I_f = (1-M)*I + M*I_g with a hard mask: outside the mask the base, bit for bit."""
-    return np.where(mask[..., None], generated, base)
+    return cv2.copyTo(generated, to_grey(mask), base.copy())
 
 
 def check(base: Image, forged: Image, mask: Mask) -> Change:
