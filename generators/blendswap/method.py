@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from generators import classical
+from generators import blending, classical
 from generators.base import Family, Forged, Job, Method, Params, Rejection
 from generators.classical import BROWS, EYES, FACE, MOUTH, NOSE, Box, Points
 from mmtt_build import parts
@@ -103,15 +103,15 @@ def _swap(job: Job) -> Forged | Rejection:
     donor_clear = classical.shrink(classical.clear_face(donor, seen_labels, above), 3)
     allowed = classical.shrink(clear, 2) & donor_clear
     skin = (base_labels == parts.INDEX["skin"]) & (seen_labels == parts.INDEX["skin"]) & clear & donor_clear
-    light = classical.compare_light(base, donor, skin)
+    light = blending.compare_light(base, donor, skin)
     if light is None:
         return Rejection("too little skin to match colours")
-    donor = classical.relight(donor, seen_labels, light)
+    donor = blending.relight(donor, seen_labels, light)
 
     outline = _outline(plan, base_labels, seen_labels, unit, above)
     needed = [(EYES, "eyes"), (NOSE, "nose"), (MOUTH, "lips")]
     lips = classical.select(base_labels, MOUTH) | classical.select(seen_labels, MOUTH)
-    beard, share = classical.beard_gap(base, donor, lips, skin, light, unit)
+    beard, share = blending.beard_gap(base, donor, lips, skin, light, unit)
     if share > _BEARD:
         # Half a beard deceives nobody: where only one face wears one, the swap ends under the nose.
         foot = base_points["nose"][2] - (base_points["l_eye"].mean(axis=0) + base_points["r_eye"].mean(axis=0)) / 2
@@ -125,11 +125,11 @@ def _swap(job: Job) -> Forged | Rejection:
             if classical.covered(labels, names, support) < _MIN_COVERED:
                 return Rejection(f"the {whose}'s {word} are partly covered or do not fit the other face")
 
-    donor = classical.match_detail(base, donor, skin & support, rng)
-    blended, mask = classical.BLENDS[plan["blend"]](base, donor, support, plan["feather"] * unit)
+    donor = blending.match_detail(base, donor, skin & support, rng)
+    blended, mask = blending.BLENDS[plan["blend"]](base, donor, support, plan["feather"] * unit)
 
     image, whole_mask = job.image.copy(), np.zeros(job.labels.shape, np.bool_)
-    cv2.copyTo(classical.to_rgb(blended), mask.view(np.uint8), image[box.window])
+    cv2.copyTo(blending.to_rgb(blended), mask.view(np.uint8), image[box.window])
     whole_mask[box.window] = mask
     return Forged(image, whole_mask)
 
@@ -184,6 +184,8 @@ def _settle(support: Mask, base: LabelMap, donor: LabelMap, plan: Mapping[str, A
         for labels in (base, donor)
     )
     if plan["shape"] == "below-brows" or not whole:
-        brows = classical.select(base, BROWS) | classical.select(donor, BROWS)
-        support = support & ~classical.grow(brows, 5)
+        # A bar over both brows: the forehead above it would be a strip of its own, and falls off with `largest`.
+        brows = classical.hull(classical.select(base, BROWS), classical.select(donor, BROWS))
+        eyes = classical.select(base, EYES) | classical.select(donor, EYES)
+        support = support & ~(classical.grow(brows, 5) & ~classical.grow(eyes, 4))
     return classical.largest(support)

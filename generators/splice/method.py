@@ -10,7 +10,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from generators import classical
+from generators import blending, classical
 from generators.base import Family, Forged, Job, Method, Params, Rejection
 from generators.classical import BROWS, EYES, FACE, FEATURES, MOUTH, NOSE, Points
 from mmtt_build import parts
@@ -30,10 +30,10 @@ _COUNT_SHARES = (0.2, 0.5, 0.3)
 _ONE_SIDE = 0.2
 """Share of brows and eyes that are replaced on one side only."""
 MAX_POSE_GAP = 0.22
-MAX_SEAM = 45.0
-"""Largest colour step along a patch's edge, in grey levels: above it a beard, a shadow or a strand crosses the seam.
+_MAX_STEPS = {"brow": 45, "eye": 45, "nose": 34, "lips": 45}
+"""Largest step along a patch's edge, in grey levels: above it a beard, a shadow or a strand crosses the seam.
 
-On the samples shaven lips meet at 10 to 29, shaven and bearded ones at 58 to 129."""
+On the samples shaven lips meet at 10 to 29, shaven and bearded ones at 58 to 129, noses with a hard shadow at 38 up."""
 _MIN_COVERED = 0.9
 _MARGINS = {"brow": 0.8, "eye": 1.0, "nose": 0.8, "lips": 0.9}
 """Surround that comes with a part (lid crease, nostril wings), in units of the drawn margin."""
@@ -170,7 +170,8 @@ def _lay(name: str, base: _Face, donor: _Face, plan: Params, rng: np.random.Gene
         return "differs too much in size or tilt"
 
     classes = PATCHES[name]
-    margin = _MARGINS[name.split("_")[-1]] * plan["margin"] * unit
+    kind = name.split("_")[-1]
+    margin = _MARGINS[kind] * plan["margin"] * unit
     box = classical.box_around(classical.select(base.labels, classes), pad_px=round(2 * margin) + 12)
     seen_image, seen_labels = classical.sample(donor.image, donor.labels, classical.similarity_map(box, there))
     here_labels = base.labels[box.window]
@@ -180,15 +181,15 @@ def _lay(name: str, base: _Face, donor: _Face, plan: Params, rng: np.random.Gene
         return "is covered or does not fit"
 
     skin = (here_labels == parts.INDEX["skin"]) & (seen_labels == parts.INDEX["skin"])
-    light = classical.compare_light(here, seen, skin)
+    light = blending.compare_light(here, seen, skin)
     if light is None:
         return "has too little skin around"
-    seen = classical.relight(seen, seen_labels, light)
-    if (step := classical.seam_error(here, seen, support)) > MAX_SEAM:
+    seen = blending.relight(seen, seen_labels, light)
+    if (step := blending.seam_error(here, seen, support)) > _MAX_STEPS[kind]:
         return f"meets the skin at a step of {step:.0f} grey levels"
-    seen = classical.match_detail(here, seen, skin, rng)
-    blended, changed = classical.BLENDS[plan["blend"]](here, seen, support, plan["feather"] * unit)
-    cv2.copyTo(classical.to_rgb(blended), changed.view(np.uint8), image[box.window])
+    seen = blending.match_detail(here, seen, skin, rng)
+    blended, changed = blending.BLENDS[plan["blend"]](here, seen, support, plan["feather"] * unit)
+    cv2.copyTo(blending.to_rgb(blended), changed.view(np.uint8), image[box.window])
     mask[box.window] |= changed
     return ""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from drawn_faces import BALD, GLASSES, HAT, LAUGHING, LONG_HAIR, PLAIN, Face, face, facts, from_landmarks, without
 
-from generators import classical
+from generators import blending, classical
 from generators.base import Family, Forged, Job, Rejection
 from generators.blendswap.method import SHAPES, BlendSwap
 from mmtt_build import masks, parts
@@ -43,7 +43,7 @@ def relabelled(seed: int, change: Any) -> Face:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("blend", sorted(classical.BLENDS))
+@pytest.mark.parametrize("blend", sorted(blending.BLENDS))
 def test_contract_and_parts_of_every_shape_and_seam(shape: str, blend: str) -> None:
     base, donor = face(BALD), face(LAUGHING)
     made = forge(base, donor, shape=shape, blend=blend)

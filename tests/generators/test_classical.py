@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from drawn_faces import BALD, LAUGHING, LONG_HAIR, PLAIN, face
 
-from generators import classical
+from generators import blending, classical
 from generators.classical import Box
 from mmtt_build import parts
 
@@ -121,16 +121,16 @@ def test_light_takes_colour_and_gradient_over_but_not_an_outlier(rng: np.random.
     base *= np.linspace(0.7, 1.1, 96, dtype=np.float32)[None, :, None]
     base[70:, 30:60] = 20  # a beard
     labels = np.ones((96, 96), np.uint8)
-    light = classical.compare_light(base, donor, np.ones((96, 96), np.bool_))
+    light = blending.compare_light(base, donor, np.ones((96, 96), np.bool_))
     assert light is not None
-    lit = classical.relight(donor, labels, light)
+    lit = blending.relight(donor, labels, light)
     for columns in (slice(5, 25), slice(70, 90)):
         assert abs(float(lit[:60, columns].mean() - base[:60, columns].mean())) < 10
     assert lit[75:, 35:55].mean() > 120
 
 
 def test_light_needs_skin(rng: np.random.Generator) -> None:
-    assert classical.compare_light(picture(rng, 100), picture(rng, 90), np.zeros((96, 96), np.bool_)) is None
+    assert blending.compare_light(picture(rng, 100), picture(rng, 90), np.zeros((96, 96), np.bool_)) is None
 
 
 def test_detail_follows_the_base_both_ways(rng: np.random.Generator) -> None:
@@ -141,15 +141,15 @@ def test_detail_follows_the_base_both_ways(rng: np.random.Generator) -> None:
         light = classical.grey(image)
         return float((light - cv2.GaussianBlur(light, (0, 0), 1.0)).std())
 
-    assert grain(classical.match_detail(grainy, smooth, skin, rng)) > 0.8 * grain(grainy)
-    assert grain(classical.match_detail(smooth, grainy, skin, rng)) < 0.6 * grain(grainy)
+    assert grain(blending.match_detail(grainy, smooth, skin, rng)) > 0.8 * grain(grainy)
+    assert grain(blending.match_detail(smooth, grainy, skin, rng)) < 0.6 * grain(grainy)
 
 
-@pytest.mark.parametrize("name", sorted(classical.BLENDS))
+@pytest.mark.parametrize("name", sorted(blending.BLENDS))
 def test_blends_stay_inside_and_meet_the_base_on_the_edge(name: str, rng: np.random.Generator) -> None:
     base, donor = picture(rng, 170), picture(rng, 120)
     support = disc(34)
-    blended, mask = classical.BLENDS[name](base, donor, support, 8.0)
+    blended, mask = blending.BLENDS[name](base, donor, support, 8.0)
     assert mask.any() and not (mask & ~support).any()
     assert np.allclose(blended[~support], base[~support], atol=1e-3)
     edge = support & ~classical.shrink(support, 1.5)
@@ -159,14 +159,14 @@ def test_blends_stay_inside_and_meet_the_base_on_the_edge(name: str, rng: np.ran
 
 def test_poisson_removes_a_constant_offset(rng: np.random.Generator) -> None:
     base = picture(rng, 100)
-    blended, _ = classical.blend_poisson(base, base + 60, disc(34), 6.0)
+    blended, _ = blending.blend_poisson(base, base + 60, disc(34), 6.0)
     assert np.abs(blended - base).max() < 2
 
 
 def test_seam_error_is_the_step_along_the_edge(rng: np.random.Generator) -> None:
     base = picture(rng, 100)
-    assert classical.seam_error(base, base + 30, disc(30)) == pytest.approx(30, abs=1)
-    assert classical.seam_error(base, base, np.zeros((96, 96), np.bool_)) == float("inf")
+    assert blending.seam_error(base, base + 30, disc(30)) == pytest.approx(30, abs=1)
+    assert blending.seam_error(base, base, np.zeros((96, 96), np.bool_)) == float("inf")
 
 
 def test_pose_sees_a_turn_and_its_mirror() -> None:

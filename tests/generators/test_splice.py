@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from drawn_faces import BALD, GLASSES, LAUGHING, PLAIN, Face, face, facts, from_landmarks, without
 
-from generators import classical
+from generators import blending, classical
 from generators.base import Family, Forged, Job, Rejection
 from generators.splice.method import PATCHES, Splice
 from mmtt_build import masks, parts
@@ -36,7 +36,7 @@ def forge(base: Face, donor: Face, seed: int = 1, **changes: Any) -> Forged:
     return made
 
 
-@pytest.mark.parametrize("blend", sorted(classical.BLENDS))
+@pytest.mark.parametrize("blend", sorted(blending.BLENDS))
 @pytest.mark.parametrize("patches", [["r_brow", "l_brow"], ["r_eye", "l_eye"], ["l_eye"], ["nose"], ["lips"]])
 def test_contract_and_the_mask_holds_the_drawn_parts_alone(patches: list[str], blend: str) -> None:
     base, donor = face(BALD), face(LAUGHING)
