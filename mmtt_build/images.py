@@ -72,7 +72,7 @@ def _header(data: bytes) -> tuple[str, str]:
     The mode says more than Pillow's, which calls 16-bit colour and a transparent colour key "RGB" too.
 
     Raises:
-        BadImage: not an image, too many pixels, or more than one picture in the file.
+        BadImage: not an image, too many pixels, more than one picture in the file, or a TIFF that is stored turned.
     """
     try:
         with warnings.catch_warnings():
@@ -82,7 +82,9 @@ def _header(data: bytes) -> tuple[str, str]:
                 kind = "JPEG" if opened.format == "MPO" else str(opened.format)
                 (width, height), mode = opened.size, opened.mode
                 frames = 1 if kind == "JPEG" else getattr(opened, "n_frames", 1)
-                bits = {"PNG": (data[24],), "TIFF": getattr(opened, "tag_v2", {}).get(258, (8,))}.get(kind, (8,))
+                tags = getattr(opened, "tag_v2", {})  # of a TIFF: 258 is bits per sample, 274 the orientation
+                bits = max(tags.get(258, (8,))) if kind != "PNG" else data[24]
+                orientation = tags.get(274, 1)
                 keyed = mode == "RGB" and "transparency" in opened.info
     except PillowImage.DecompressionBombError as error:
         raise BadImage(f"too many pixels, at most {MAX_PIXELS:,}") from error
@@ -92,8 +94,10 @@ def _header(data: bytes) -> tuple[str, str]:
         raise BadImage(f"{width}x{height} pixels, at most {MAX_PIXELS:,} in all")
     if frames > 1:
         raise BadImage(f"{kind} of {frames} pictures, needs one")
-    if mode == "RGB" and max(bits) > 8:
-        mode = f"RGB with {max(bits)} bits a channel"
+    if orientation != 1:  # OpenCV would turn it, whatever its flags say
+        raise BadImage(f"{kind} that is stored turned (orientation {orientation}), needs an upright one")
+    if mode == "RGB" and bits > 8:
+        mode = f"RGB with {bits} bits a channel"
     return kind, f"{mode} with a transparent colour" if keyed else mode
 
 
