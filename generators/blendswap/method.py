@@ -186,6 +186,6 @@ def _settle(support: Mask, base: LabelMap, donor: LabelMap, plan: Mapping[str, A
     if plan["shape"] == "below-brows" or not whole:
         # A bar over both brows: the forehead above it would be a strip of its own, and falls off with `largest`.
         brows = classical.hull(classical.select(base, BROWS), classical.select(donor, BROWS))
-        eyes = classical.select(base, EYES) | classical.select(donor, EYES)
-        support = support & ~(classical.grow(brows, 5) & ~classical.grow(eyes, 4))
+        below = classical.select(base, (*EYES, *NOSE)) | classical.select(donor, (*EYES, *NOSE))
+        support = support & ~(classical.grow(brows, 5) & ~classical.grow(below, 4))
     return classical.largest(support)
