@@ -119,7 +119,7 @@ class Table:
     def _damaged(self, shards: list[Path], error: Exception) -> StoreError:
         for shard in shards:
             try:
-                ds.dataset(str(shard), schema=self.schema, format=_CHECKED).to_table()
+                ds.dataset([str(shard)], schema=self.schema, format=_CHECKED).to_table()
             except (pa.ArrowException, OSError) as reason:
                 return StoreError(
                     f"{shard} is damaged: {reason}",
