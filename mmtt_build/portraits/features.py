@@ -325,8 +325,8 @@ def _beard_density(g: Geometry, person: Person) -> Field:
     centre = lips.mean(axis=0)
     if person.beard_shape != "full":
         axis = (np.arange(grid, dtype=np.float32) + 0.5) / grid
-        x = np.abs(axis - centre[0])[None, :] / (0.135 * g.unit)
-        near = np.clip((1.12 - x) * 5, 0, 1) * np.ones((grid, 1), np.float32)
+        x, y = (axis - centre[0]) / (0.130 * g.unit), (axis - centre[1] - 0.02) / (0.20 * g.unit)
+        near = np.clip((1.08 - np.sqrt(x[None, :] ** 2 + y[:, None] ** 2)) * 5, 0, 1)
         if person.beard_shape == "moustache":
             near = near * np.clip((centre[1] + 0.004 - axis)[:, None] * 120, 0, 1)
         area = area * near

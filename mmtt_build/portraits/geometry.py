@@ -142,8 +142,9 @@ def build(person: Person, shot: Shot) -> Geometry:
     half = np.array(
         [
             (0, chin_y, -0.02), (chin_w, chin_y - 0.014, -0.03), (chin_w * 0.55 + jaw_w * 0.47, chin_y - 0.056, -0.07),
-            (jaw_w * 0.92 + sag, 0.292, -0.12), (jaw_w + 0.010 + 0.4 * sag, 0.215, -0.15), (cheek * 0.970, 0.110, -0.15),
-            (cheek, 0.02, -0.15), (temple, -0.10, -0.16), (temple - 0.008, -0.2, -0.18), (0.220, -0.285, -0.2),
+            (jaw_w * 0.92 + sag, 0.292, -0.12), (jaw_w + 0.010 + 0.4 * sag, 0.215, -0.15),
+            (cheek * 0.970, 0.110, -0.15), (cheek, 0.02, -0.15), (temple, -0.10, -0.16),
+            (temple - 0.008, -0.2, -0.18), (0.220, -0.285, -0.2),
             (0.146, top + 0.040, -0.2), (0, top, -0.2),
         ],
         np.float32,
@@ -170,9 +171,8 @@ def build(person: Person, shot: Shot) -> Geometry:
         [(0, 0.0, 0.012), (0, 0.05, 0.035), (0, 0.105, 0.062), (0, tip, 0.085 + 0.006 * b[11])], np.float32
     )
     base_y = tip + 0.034
-    base = np.array([(x * ala, base_y + y, z) for x, y, z in
-                     ((-0.72, -0.003, 0.02), (-0.36, 0.002, 0.04), (0, 0.006, 0.05), (0.36, 0.002, 0.04), (0.72, -0.003, 0.02))],
-                    np.float32)  # fmt: skip
+    across = ((-0.72, -0.003, 0.02), (-0.36, 0.002, 0.04), (0, 0.006, 0.05), (0.36, 0.002, 0.04), (0.72, -0.003, 0.02))
+    base = np.array([(x * ala, base_y + y, z) for x, y, z in across], np.float32)
     alae = np.array([(s * ala * 0.86, tip + 0.010, 0.015) for s in SIDES], np.float32)
     outline = curve(
         np.array(
@@ -180,16 +180,18 @@ def build(person: Person, shot: Shot) -> Geometry:
                 (-bridge, -0.02, 0.005), (-bridge * 1.05, 0.03, 0.012), (-bridge * 1.5, 0.085, 0.015),
                 (-ala, tip - 0.010, 0.0), (-ala * 1.1, tip + 0.014, 0.0), (-ala * 0.8, base_y, 0.015),
                 (0, base_y + 0.007, 0.05), (ala * 0.8, base_y, 0.015), (ala * 1.1, tip + 0.014, 0.0),
-                (ala, tip - 0.010, 0.0), (bridge * 1.5, 0.085, 0.015), (bridge * 1.05, 0.03, 0.012), (bridge, -0.02, 0.005),
+                (ala, tip - 0.010, 0.0), (bridge * 1.5, 0.085, 0.015), (bridge * 1.05, 0.03, 0.012),
+                (bridge, -0.02, 0.005),
             ],
             np.float32,
         ), 90,
     )  # fmt: skip
-    nostrils = [
-        np.array([(s * ala * 0.46 + 0.30 * ala * np.cos(t) , tip + 0.0255 + 0.0080 * np.sin(t) - s * 0.004 * np.cos(t), 0.025)
-                  for t in np.linspace(0, 2 * np.pi, 24, endpoint=False)], np.float32)
-        for s in SIDES
-    ]  # fmt: skip
+    t = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    nostrils = []
+    for s in SIDES:
+        x = s * ala * 0.46 + 0.30 * ala * np.cos(t)
+        y = tip + 0.0255 + 0.0080 * np.sin(t) - s * 0.004 * np.cos(t)
+        nostrils.append(np.stack([x, y, np.full(24, 0.025)], axis=1).astype(np.float32))
     ears = [_ear(person, side, cheek) for side in SIDES]
     hair_y = -0.275 + person.hairline
     hairline = curve(

@@ -113,7 +113,7 @@ class _Comb:
         tangent = np.dstack([step[..., 0], step[..., 1], rise])
         tangent /= np.maximum(np.linalg.norm(tangent, axis=2)[..., None], 1e-9)
         facing = normal[..., 0] * self.light[0] + normal[..., 1] * self.light[1] + depth * self.light[2]
-        along_light, along_half = tangent @ self.light, tangent @ self.half
+        along_light, along_half = ((tangent * way).sum(axis=2) for way in (self.light, self.half))
         diffuse = np.sqrt(np.clip(1 - along_light**2, 0, 1)) * np.clip((facing + 0.35) / 1.35, 0, 1)
         shine = np.clip(1 - along_half**2, 0, 1) ** 22 * np.clip(facing + 0.1, 0, 1)
         gloss = 0.95 if self.person.curl < 0.6 else 0.5
@@ -291,8 +291,8 @@ def _drape(front: _Comb, back: _Comb, g: Geometry, person: Person, shot: Shot) -
     back.mass(behind, 12)
     n = 900
     start = np.stack([rng.uniform(0, 0.2, n), rng.uniform(0.02, 0.98, n)], axis=1)
-    back.strands(left_out[50:], right_out[50:], start, np.stack([rng.uniform(0.7, 0.9, n), rng.normal(0, 0.03, n)], axis=1),
-                 curl=0.010 * person.curl, gain=0.34)  # fmt: skip
+    move = np.stack([rng.uniform(0.7, 0.9, n), rng.normal(0, 0.03, n)], axis=1)
+    back.strands(left_out[50:], right_out[50:], start, move, curl=0.010 * person.curl, gain=0.34)
     for inner, outer in ends:
         for count, gain, spread in ((1100, 0.60, 0.02), (1300, 0.9, 0.03), (700, 1.12, 0.05)):
             n = count
@@ -331,8 +331,8 @@ def _tied(front: _Comb, back: _Comb, g: Geometry, person: Person) -> None:
         for gain in (0.6, 0.95):
             n = 420
             start = np.stack([rng.uniform(0, 1, n), rng.uniform(0.1, 1, n)], axis=1)
-            back.strands(knot + ring * np.float32(0.1), knot + ring, start,
-                         np.stack([rng.uniform(0.1, 0.35, n), rng.normal(0, 0.15, n)], axis=1), gain=gain, wander=0.004)  # fmt: skip
+            move = np.stack([rng.uniform(0.1, 0.35, n), rng.normal(0, 0.15, n)], axis=1)
+            back.strands(knot + ring * np.float32(0.1), knot + ring, start, move, gain=gain, wander=0.004)
 
 
 def _curls(front: _Comb, back: _Comb, g: Geometry, person: Person) -> None:

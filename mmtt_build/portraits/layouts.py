@@ -47,8 +47,8 @@ def write_celebamask_hq(
 ) -> None:
     """Draws one portrait per seed and writes them as CelebAMask-HQ.
 
-    Images are 1024 px baseline JPEG of quality 95, masks 512 px RGB PNG of 0 and 255, one per present part. Beside them lie
-    the mapping to CelebA's numbers, CelebA's identity file and its partition, each with a row per portrait.
+    Images are 1024 px baseline JPEG of quality 95; masks are 512 px RGB PNG of 0 and 255, one per present part.
+    Beside them lie the mapping to CelebA's numbers, CelebA's identity file and its partition, one row a portrait.
 
     Args:
         folder: the dataset's root; made if it is missing.
@@ -234,6 +234,8 @@ def _write_text(path: Path, lines: list[str]) -> None:
 def _write(path: Path, data: bytes) -> None:
     if path.exists() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(
+        f".{path.name}.tmp"
+    )  # a fixed name, so that a repeated run clears what a killed one left
     temporary.write_bytes(data)
     temporary.replace(path)

@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import CubicSpline
 
 Points = NDArray[np.floating[Any]]
 Field = NDArray[np.floating[Any]]
@@ -27,14 +26,37 @@ def vec(*values: float) -> Points:
 
 
 def curve(points: Points, count: int, closed: bool = False) -> Points:
-    """Smooth curve through (N, D) points, resampled to (count, D) at even chord lengths."""
+    """Smooth curve through (N, D) points, resampled to (count, D): a natural or periodic cubic spline.
+
+    Written out here because importing scipy.interpolate takes longer than drawing a portrait.
+    """
     points = np.asarray(points, np.float64)
     if closed:
         points = np.vstack([points, points[:1]])
-    steps = np.sqrt((np.diff(points, axis=0) ** 2).sum(axis=1)) ** 0.5  # centripetal: no loops at tight turns
-    knots = np.concatenate([[0], np.cumsum(np.maximum(steps, 1e-6))])
-    spline = CubicSpline(knots, points, bc_type="periodic" if closed else "natural")
-    return spline(np.linspace(0, knots[-1], count, endpoint=not closed)).astype(np.float32)
+    gaps = np.diff(points, axis=0)
+    # square roots of the chords (centripetal): no loops at tight turns
+    width = np.maximum((gaps**2).sum(axis=1) ** 0.25, 1e-6)
+    rise = gaps / width[:, None]
+    n = len(width) if closed else len(width) + 1
+    system, right = np.eye(n), np.zeros((n, points.shape[1]))
+    for i in range(0 if closed else 1, n if closed else n - 1):
+        before, after = width[i - 1], width[i]
+        system[i, i] = 2 * (before + after)
+        system[i, (i - 1) % n] += before
+        system[i, (i + 1) % n] += after
+        right[i] = 6 * (rise[i] - rise[i - 1])
+    bend = np.linalg.solve(system, right)
+    if closed:
+        bend = np.vstack([bend, bend[:1]])
+    knots = np.concatenate([[0], np.cumsum(width)])
+    at = np.linspace(0, knots[-1], count, endpoint=not closed)
+    k = np.clip(np.searchsorted(knots, at, side="right") - 1, 0, len(width) - 1)
+    h = width[k][:, None]
+    b = (at - knots[k])[:, None] / h
+    a = 1 - b
+    return np.asarray(
+        a * points[k] + b * points[k + 1] + ((a**3 - a) * bend[k] + (b**3 - b) * bend[k + 1]) * h**2 / 6, np.float32
+    )
 
 
 def fixed(points: Points, size: int) -> NDArray[np.int32]:

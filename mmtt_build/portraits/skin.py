@@ -187,7 +187,7 @@ def _shine(
     size: int,
     window: tuple[slice, slice],
 ) -> Field:
-    """Specular reflection within a window: two lobes, rough by the pores, oily on forehead and nose, wet on the lips."""
+    """Specular reflection within a window: two lobes, rough by pores, oily on forehead and nose, wet on the lips."""
     half = shot.light + vec(0, 0, 1)
     hx, hy, hz = (float(v) for v in half / np.linalg.norm(half))
     slope_x, slope_y, access = (

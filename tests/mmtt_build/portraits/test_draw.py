@@ -8,7 +8,7 @@ from mmtt_build.parts import CLASSES, INDEX
 from mmtt_build.portraits import Portrait, draw
 from mmtt_build.portraits.draw import landmarks
 
-SEEDS = range(32)
+SEEDS = range(24)
 
 
 @pytest.fixture(scope="module")
