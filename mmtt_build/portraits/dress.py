@@ -48,10 +48,10 @@ def background(rng: np.random.Generator, size: int) -> Field:
     elif kind == "foliage":
         leaf = vec(0.27, 0.36, 0.21) * np.float32(rng.uniform(0.6, 1.7))
         image = (
-            leaf * (1 + 0.35 * noise(rng, grid, 9, 3)[..., None])
+            leaf * (1 + 0.24 * noise(rng, grid, 9, 3)[..., None])
             + 0.10 * np.maximum(noise(rng, grid, 12), 0.8)[..., None]
         )
-        image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 2.0)
+        image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), 3.2)
     else:
         image *= 0.45
         for _ in range(int(rng.integers(10, 30))):
