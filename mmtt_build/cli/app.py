@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -179,19 +180,26 @@ def bench(
     run(what or (), say=typer.echo)
 
 
+class _Stopped(BaseException):
+    """Ctrl-C or a scheduler's SIGTERM. Not a KeyboardInterrupt: typer swallows those without a word."""
+
+
+def _stop(number: int, frame: object) -> None:
+    raise _Stopped(number)
+
+
 def main() -> None:
     """Runs the command and turns every expected failure into one message and an exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
     except MmttError as error:
         typer.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except _Stopped as stopped:
         typer.echo("\nstopped; what is done is kept. The same command continues.", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has seen enough
-        sys.exit(0)
+        sys.exit(128 + stopped.args[0])
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         typer.echo(f"{error.strerror or error}{where}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +76,7 @@ def test_donors_resemble_the_base(planned: Workspace) -> None:
     pose = {record.id: faces.pose[i] for i, record in enumerate(faces.records)}
     rows = [row for row in planned.plan.read().to_pylist() if row["source_id"]]
     chosen = [float(np.square(pose[r["base_id"]] - pose[r["source_id"]]).sum()) for r in rows]
-    chance = [
-        float(np.square(pose[a["base_id"]] - pose[b["source_id"]]).sum()) for a, b in zip(rows, rows[1:], strict=False)
-    ]
+    chance = [float(np.square(pose[a["base_id"]] - pose[b["source_id"]]).sum()) for a, b in pairwise(rows)]
     assert np.median(chosen) < 0.5 * np.median(chance)
 
 

@@ -1,0 +1,228 @@
+"""Generating: the contract on every row, failures as rows, sequential edits, shards, retries."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from generators.base import Family, Forged, Job, Method, Params, Rejection
+from mmtt_build import images, masks, parts
+from mmtt_build.errors import ConfigError
+from mmtt_build.records import Pristine
+from mmtt_build.registry import METHODS
+from mmtt_build.sources.base import Options
+from mmtt_build.stages import generate as stage
+from mmtt_build.stages.generate import Shard, generate
+from mmtt_build.stages.ingest import ingest
+from mmtt_build.stages.plan import plan
+from mmtt_build.workspace import Workspace
+
+
+class Tinted(Method):
+    """Brightens the nose; on request misbehaves in each way that a method can."""
+
+    name = "tinted"
+    family = Family.ATTRIBUTE_EDIT
+    ways: ClassVar[tuple[str, ...]] = ("good", "stray", "empty", "full", "noop", "size", "reject", "raise")
+
+    def plan(self, rng: np.random.Generator, base: Pristine, source: Pristine | None) -> Params:
+        return {"way": self.ways[int(rng.integers(len(self.ways)))], "parts": ["nose"]}
+
+    def forge(self, batch: Sequence[Job]) -> list[Forged | Rejection]:
+        return [self._one(job) for job in batch]
+
+    def _one(self, job: Job) -> Forged | Rejection:
+        way = job.params["way"]
+        mask = parts.select(job.labels, ["nose"])
+        image = masks.composite(job.image, 255 - job.image, mask)
+        if way == "reject":
+            return Rejection("no nose like this")
+        if way == "raise":
+            raise ValueError("bad luck")
+        if way == "stray":
+            image[0, 0] ^= 1
+        if way == "empty":
+            mask = np.zeros_like(mask)
+        if way == "full":
+            mask = np.ones_like(mask)
+        if way == "noop":
+            image = job.image.copy()
+        if way == "size":
+            image = image[:256]
+        return Forged(image, mask)
+
+
+class TintedAlways(Tinted):
+    """Never misbehaves, and works in batches."""
+
+    name = "tinted-always"
+    ways = ("good",)
+    batch_size = 4
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS.builtin, "tinted", f"{__name__}:Tinted")
+    monkeypatch.setitem(METHODS.builtin, "tinted-always", f"{__name__}:TintedAlways")
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory, portraits: Path) -> Path:
+    workspace = Workspace.init(tmp_path_factory.mktemp("generate") / "w")
+    assert ingest(workspace, "portraits", portraits, Options(), workers=1).ok == 7
+    return workspace.root
+
+
+def with_mix(ingested: Path, root: Path, total: int, sequential: float = 0.0, **mix: float) -> Workspace:
+    shutil.copytree(ingested, root)
+    recipe = root / "mmtt.toml"
+    text = recipe.read_text("utf-8")
+    head = text[: text.index("[mix]")].replace("total = 0 ", f"total = {total} ")
+    head = head.replace("sequential = 0.05", f"sequential = {sequential}")
+    shares = "\n".join(f'"{name.replace("_", "-")}" = {share}' for name, share in mix.items())
+    recipe.write_text(f"{head}[mix]\n{shares}\n", "utf-8")
+    return Workspace(root)
+
+
+def test_every_way_to_misbehave_is_a_row_with_its_reason(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 60, tinted=1.0)
+    result = generate(workspace, workers=1)
+    assert sum(result.outcomes.values()) == 60
+    way = {row["forgery_id"]: row["params"] for row in workspace.plan.read().to_pylist()}
+    expected = {
+        "stray": ("rejected", "1 pixels outside the mask differ"),
+        "empty": ("rejected", "mask is empty"),
+        "full": ("rejected", "mask is the full frame"),
+        "noop": ("rejected", "no-op"),
+        "size": ("rejected", "image is (256, 512, 3)"),
+        "reject": ("rejected", "no nose like this"),
+        "raise": ("failed", "ValueError: bad luck"),
+    }
+    seen = set()
+    for row in workspace.forgeries.read().to_pylist():
+        chosen = next(name for name in Tinted.ways if f'"{name}"' in way[row["forgery_id"]])
+        seen.add(chosen)
+        if chosen == "good":
+            assert row["status"] == "ok"
+            continue
+        status, reason = expected[chosen]
+        assert row["status"] == status
+        assert reason in row["reason"]
+        assert row["image"] is None
+    assert seen == set(Tinted.ways)
+
+
+def test_outside_the_mask_every_stored_forgery_is_its_base(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 24, 0.6, splice=0.25, blendswap=0.25, patchfill=0.25, warp=0.25)
+    generate(workspace, workers=1)
+    planned = {row["forgery_id"]: row for row in workspace.plan.read().to_pylist()}
+    rows = [row for row in workspace.forgeries.read().to_pylist() if row["status"] == "ok"]
+    assert len(rows) >= 12
+    for row in rows:
+        base_path = workspace.root / workspace.image_path("pristine", planned[row["forgery_id"]]["base_id"])
+        base = images.decode_stored(base_path.read_bytes())
+        forged = images.decode_rgb(workspace.resolve(row["image"]).read_bytes())
+        grey = images.decode_stored(workspace.resolve(row["mask"]).read_bytes(), grey=True)
+        assert set(np.unique(grey)) == {0, 255}
+        assert np.array_equal(forged[grey == 0], base[grey == 0])
+        inside = forged[grey == 255] != base[grey == 255]
+        assert row["changed_share"] == pytest.approx(inside.any(axis=1).mean(), abs=1e-6)
+        assert row["mask_area"] == pytest.approx((grey == 255).mean(), abs=1e-6)
+        assert row["parts"]
+
+
+def test_sequential_edits_unite_the_masks(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 40, 1.0, patchfill=0.5, tinted_always=0.5)
+    generate(workspace, workers=1)
+    children = [row for row in workspace.plan.read().to_pylist() if row["parent_id"]]
+    made = {row["forgery_id"]: row for row in workspace.forgeries.read().to_pylist()}
+    done = [row for row in children if made[row["forgery_id"]]["status"] == "ok"]
+    assert len(done) >= 5
+
+    def mask(name: str) -> masks.Mask:
+        return masks.from_grey(images.decode_stored((workspace.resolve(made[name]["mask"])).read_bytes(), grey=True))
+
+    for row in done:
+        nose = parts.select(
+            images.decode_stored(
+                (workspace.root / workspace.image_path("parts", row["base_id"])).read_bytes(), grey=True
+            ),
+            ["nose"],
+        )
+        if row["method"] == "tinted-always":
+            assert np.array_equal(mask(row["forgery_id"]), mask(row["parent_id"]) | nose)
+    for row in children:  # an edit whose start was rejected says so
+        if made[row["parent_id"]]["status"] != "ok":
+            assert made[row["forgery_id"]]["status"] == "rejected"
+            assert row["parent_id"] in made[row["forgery_id"]]["reason"]
+
+
+def test_limit_method_and_rerun(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 20, tinted_always=0.5, patchfill=0.5)
+    assert generate(workspace, ["tinted-always"], limit=3, workers=1).outcomes == {"ok": 3}
+    assert generate(workspace, ["tinted-always"], workers=1).outcomes == {"ok": 7}
+    assert set(workspace.forgeries.read(["method"])["method"].to_pylist()) == {"tinted-always"}
+    assert generate(workspace, dry_run=True).pending == 10
+    generate(workspace, workers=1)
+    again = generate(workspace, workers=1)
+    assert (again.pending, again.outcomes) == (0, {})
+
+
+def test_shards_are_disjoint_and_whole(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 30, 0.5, tinted_always=0.5, patchfill=0.5)
+    plan(workspace)
+    pending = [stage._pending(workspace, (), Shard(i, 3), False)["forgery_id"].to_pylist() for i in (1, 2, 3)]
+    assert sorted(chain.from_iterable(pending)) == workspace.plan.keys().to_pylist()
+    rows = {row["forgery_id"]: row for row in workspace.plan.read().to_pylist()}
+    for part in pending:
+        assert all(rows[name]["parent_id"] in part for name in part if rows[name]["parent_id"])
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1/0", "a/b", "2", "-1/3", "1/3/5", ""])
+def test_impossible_shards_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="3/16"):
+        Shard.parse(text)
+
+
+def test_a_missing_image_fails_its_rows_and_retry_mends_them(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 14, tinted_always=1.0)
+    plan(workspace)
+    victim = workspace.plan.read().to_pylist()[0]["base_id"]
+    path = workspace.root / workspace.image_path("pristine", victim)
+    content = path.read_bytes()
+    path.unlink()
+    result = generate(workspace, workers=1)
+    assert result.outcomes["failed"] >= 1
+    assert result.outcomes["ok"] == 14 - result.outcomes["failed"]
+    assert all("missing file" in reason and victim in reason for reason in result.reasons)
+    path.write_bytes(content)
+    assert generate(workspace, workers=1).pending == 0
+    assert generate(workspace, retry_failed=True, workers=1).outcomes == {"ok": result.outcomes["failed"]}
+
+
+def test_a_full_disk_stops_the_run_instead_of_failing_every_row(
+    ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 10, tinted_always=1.0)
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage.store, "write_file", full)
+        with pytest.raises(OSError, match="No space left"):
+            generate(workspace, workers=1)
+    assert workspace.forgeries.shards() == []
+    assert generate(workspace, workers=1).outcomes == {"ok": 10}
+
+
+def test_a_method_without_a_share_is_refused(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 10, tinted_always=1.0)
+    with pytest.raises(ConfigError, match=r"'warp' has no share in \[mix\]"):
+        generate(workspace, ["warp"])
