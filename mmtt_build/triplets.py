@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmtt_build import images, masks, schema
-from mmtt_build.errors import BadImage, ReleaseError
+from mmtt_build.errors import BadImage, ReleaseError, StoreError
 from mmtt_build.parts import LABELS
 
 ROW_GROUP_BYTES = 16_000_000
@@ -191,12 +191,18 @@ def write_split(rows: Iterable[Mapping[str, Any]], path: Path, columns: pa.Schem
 
     Returns:
         Number of rows.
+
+    Raises:
+        StoreError: a column that must not be null is.
     """
     leaves = [leaf for column in columns for leaf in _leaves(column)]
     plain = [leaf for leaf in leaves if leaf.endswith(".bytes")]
     coded = [leaf for leaf in leaves if leaf not in plain]
     pictures = [column.name for column in columns if pa.types.is_struct(column.type)]
-    described = columns.with_metadata({"huggingface": json.dumps({"info": {"features": features(columns)}})})
+    # `datasets` looks the features up by field and takes a column that is not nullable for another one.
+    nullable = pa.schema([column.with_nullable(True) for column in columns])
+    described = nullable.with_metadata({"huggingface": json.dumps({"info": {"features": features(columns)}})})
+    required = [column.name for column in columns if not column.nullable]
     written = 0
     with pq.ParquetWriter(
         path,
@@ -208,7 +214,11 @@ def write_split(rows: Iterable[Mapping[str, Any]], path: Path, columns: pa.Schem
         write_page_checksum=True,
     ) as writer:
         for group in _by_bytes(rows, pictures):
-            writer.write_table(pa.Table.from_pylist(group, described), row_group_size=len(group))
+            table = pa.Table.from_pylist(group, described)
+            for name in required:
+                if table[name].null_count:
+                    raise StoreError(f"{path}: a row without {name}", "the tables were changed by hand")
+            writer.write_table(table, row_group_size=len(group))
             written += len(group)
     return written
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -128,12 +129,15 @@ def _manifest(release: Path, found: _Problems) -> dict[str, Any] | None:
         if not isinstance(manifest.get(key), kind):
             found.add("manifest is inconsistent", f"{key} is {manifest.get(key)!r}, needs {kind.__name__}")
             return None
+    if any(type(count) is not int for count in manifest["counts"].values()):
+        found.add("manifest is inconsistent", f"counts are {manifest['counts']!r}, need whole numbers")
+        return None
     root = release.resolve()
     files: dict[str, Any] = {}
     for name, facts in manifest["files"].items():
         path = PurePosixPath(name)
-        outside = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]
-        if outside or not (release / name).resolve().is_relative_to(root):
+        odd = not path.parts or path.is_absolute() or ".." in path.parts or re.search(r"[\\:\0]", name)
+        if odd or not (release / name).resolve().is_relative_to(root):
             found.add("path leaves the release", name)
         elif not (isinstance(facts, dict) and isinstance(facts.get("size"), int) and _is_sha(facts.get("sha256"))):
             found.add("manifest is inconsistent", f"{name} has {facts!r}, needs size and sha256")
@@ -213,8 +217,10 @@ def _check_rows(release: Path, manifest: Mapping[str, Any], found: _Problems) ->
         if names != wanted:
             found.add("shards of a split are incomplete", f"{split} has {', '.join(names)}")
     rows = _Rows(release, manifest, found)
-    total = sum(n for n in manifest["counts"].values() if isinstance(n, int))
-    with Progress("verify rows", total, "triplets") as progress, ThreadPoolExecutor(parallel.cores()) as pool:
+    with (
+        Progress("verify rows", sum(manifest["counts"].values()), "triplets") as progress,
+        ThreadPoolExecutor(parallel.cores()) as pool,
+    ):
         for split, names in shards.items():
             for name in names:
                 rows.check_shard(name, split, pool, progress.step)
@@ -279,6 +285,8 @@ class _Rows:
 
     def _check_row(self, row: dict[str, Any], split: str, problems: list[str]) -> None:
         name = row["forgery_id"]
+        required = [column.name for column in schema.TRIPLETS if not column.nullable]
+        problems += [f"{column} is null" for column in required if row[column] is None]
         self.counts[split] += 1
         self.described += row["description"] is not None
         if name in self.ids:
@@ -316,7 +324,7 @@ class _Rows:
             facts = self.manifest["files"].get(f"{JSON_FOLDER}/{paths[key]}")
             if facts is None:
                 problems.append(f"JSON layout names {paths[key]}, which the manifest has not")
-            elif facts["sha256"] != hashlib.sha256(row[column]["bytes"]).hexdigest():
+            elif facts["sha256"] != hashlib.sha256((row[column] or {}).get("bytes") or b"").hexdigest():
                 problems.append(f"JSON layout has another {column} than the Parquet row")
         return problems
 
@@ -334,17 +342,17 @@ class _Rows:
 
 
 def _says(made: Mapping[str, Any]) -> bytes:
-    text = json.dumps([made.get("caption"), made.get("multilabel")])
+    text = json.dumps([made.get("caption"), made.get("multilabel")], default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _picture_problems(row: Mapping[str, Any]) -> list[str]:
     """What is wrong with the pixels of one row; runs in a thread."""
     problems = []
-    image = _decode(row["image"]["bytes"])
+    image = _decode(row["image"])
     if image is None or image.dtype != np.uint8 or image.shape != (SIZE, SIZE, 3):
         problems.append(f"image is {_shape(image)}, needs {SIZE}x{SIZE} RGB of 8 bits")
-    mask = _decode(row["mask"]["bytes"])
+    mask = _decode(row["mask"])
     if mask is None or mask.dtype != np.uint8 or mask.shape != (SIZE, SIZE):
         problems.append(f"mask is {_shape(mask)}, needs {SIZE}x{SIZE}, one channel of 8 bits")
         return problems
@@ -359,12 +367,19 @@ def _picture_problems(row: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _decode(data: bytes | None) -> Any:
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+def _decode(picture: Mapping[str, Any] | None) -> Any:
+    """Pixels of a PNG as it is, or None; a header that claims a giant picture is not believed."""
+    data = (picture or {}).get("bytes") or b""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n") or max(struct.unpack(">II", data[16:24].ljust(8, b"\0"))) > 8 * SIZE:
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
 
 
 def _shape(image: Any) -> str:
-    return "no image" if image is None else f"{'x'.join(map(str, image.shape))} {image.dtype}"
+    return "no PNG" if image is None else f"{'x'.join(map(str, image.shape))} {image.dtype}"
 
 
 def _text_problems(row: Mapping[str, Any]) -> list[str]:
