@@ -40,9 +40,11 @@ def part_map(points: Points) -> LabelMap:
     eye_width = float(np.linalg.norm(points[36] - points[39]) + np.linalg.norm(points[42] - points[45])) / 2
     for name, first in (("r_brow", 17), ("l_brow", 22)):
         _stroke(labels, points[first : first + 5], 0.28 * eye_width, name)
-    # Wings: the outermost nostril landmarks sit inside the alae.
-    wing = (points[35] - points[31]) * 0.18
-    outline = [points[27], points[29] + wing, points[35] + wing, points[33], points[31] - wing, points[29] - wing]
+    # Only the ridge and the base have landmarks: a parser's nose has flanks, and wings beyond the nostrils.
+    across, down = points[35] - points[31], points[33] - points[30]
+    flanks = [(27, 0.22, 0.0), (28, 0.24, 0.0), (29, 0.38, 0.0), (30, 0.65, 0.0), (33, 0.72, -0.25), (33, 0.5, 0.15)]
+    outline = [points[at] + x * across + y * down for at, x, y in flanks]
+    outline += [points[at] - x * across + y * down for at, x, y in reversed(flanks)]
     _fill(labels, np.stack(outline), "nose")
     for name, first in (("r_eye", 36), ("l_eye", 42)):
         _fill(labels, points[first : first + 6], name)

@@ -1,0 +1,120 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+
+from mmtt_build import parallel
+from mmtt_build.errors import MmttError
+
+SETUP = []
+
+
+def square(number):
+    return number * number
+
+
+def refuse_three(number):
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def die_at_five(number):
+    if number == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def remember(value):
+    SETUP.append(value)
+
+
+def recall(_number):
+    return SETUP[-1], cv2.getNumThreads()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_is_done_once(workers):
+    assert sorted(parallel.unordered(square, range(25), workers)) == [n * n for n in range(25)]
+    assert list(parallel.unordered(square, [], workers)) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_worker_is_set_up_and_has_one_thread(workers):
+    threads = cv2.getNumThreads()
+    assert set(parallel.unordered(recall, range(6), workers, remember, ("ready",))) == {("ready", 1)}
+    assert cv2.getNumThreads() == threads
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_task_raises_is_raised_here(workers):
+    with pytest.raises(ValueError, match="three"):
+        list(parallel.unordered(refuse_three, range(10), workers))
+
+
+def test_tasks_are_drawn_as_they_are_needed():
+    drawn = []
+
+    def tasks():
+        for number in range(1000):
+            drawn.append(number)
+            yield number
+
+    results = parallel.unordered(square, tasks(), 2)
+    for _ in range(3):
+        next(results)
+    results.close()
+    assert len(drawn) <= 2 * parallel.IN_FLIGHT_PER_WORKER * 3
+
+
+def test_a_killed_worker_is_an_error_with_a_remedy():
+    with pytest.raises(MmttError, match="killed, most likely for memory") as caught:
+        list(parallel.unordered(die_at_five, range(20), 2))
+    assert "--workers" in caught.value.remedy
+
+
+def test_there_is_at_least_one_core():
+    assert 1 <= parallel.cores() <= os.cpu_count()
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes through /proc")
+def test_workers_die_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "endless.py").write_text(
+        textwrap.dedent(
+            """
+            import os, sys, time
+            from mmtt_build import parallel
+
+            def work(number):
+                print(os.getpid(), flush=True)
+                time.sleep(600)
+
+            if __name__ == "__main__":
+                list(parallel.unordered(work, range(100), 2))
+            """
+        )
+    )
+    parent = subprocess.Popen([sys.executable, tmp_path / "endless.py"], stdout=subprocess.PIPE, text=True)
+    workers = [int(parent.stdout.readline()) for _ in range(2)]
+    assert len(set(workers)) == 2
+    assert all(map(alive, workers))
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 20
+    while any(map(alive, workers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
