@@ -59,16 +59,29 @@ def unordered(
     pool = ProcessPoolExecutor(workers, context, initializer=_enter_worker, initargs=(setup, setup_args))
     queue = iter(tasks)
     pending: set[Future[R]] = set()
+    stopped: BaseException | None = None
     try:
         for task in islice(queue, workers * IN_FLIGHT_PER_WORKER):
             pending.add(pool.submit(function, task))
         while pending:
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for task in islice(queue, len(done)):
+            try:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            except BaseException as error:
+                # Ctrl-C: what is under way is finished and kept; a second one is not waited for.
+                if stopped:
+                    raise
+                stopped = error
+                pending = {future for future in pending if not future.cancel()}
+                continue
+            for task in islice(queue, 0 if stopped else len(done)):
                 pending.add(pool.submit(function, task))
             for future in done:
                 yield future.result()
+        if stopped:
+            raise stopped
     except BrokenProcessPool as error:
+        if stopped:  # the signal went to the workers too
+            raise stopped from error
         raise MmttError(
             "a worker process was killed, most likely for memory",
             "what is done is kept; run the same command again with fewer --workers",
