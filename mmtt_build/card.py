@@ -106,12 +106,12 @@ def _descriptions(qc: config.Qc, origins: Mapping[str | None, int]) -> str:
     described = sum(n for origin, n in origins.items() if origin)
     if not described:
         return "This release has no descriptions."
-    human = f"{origins.get('human', 0):,} written by people, in their own words"
-    scripted = origins.get("scripted", 0)
+    kinds = {"human": "written by people, in their own words", "scripted": "scripted stand-ins"}
+    made = ", ".join(f"{origins[origin]:,} {kind}" for origin, kind in kinds.items() if origins.get(origin))
     return (
-        f"{described:,} descriptions: {human}{f', {scripted:,} scripted stand-ins' if scripted else ''}. "
-        f"Only descriptions that quality control accepted are here. Its rules ask for at least "
-        f"{qc.min_observation_s:g} s of observation and at most {qc.max_words} words. Annotators are pseudonymous ids."
+        f"{described:,} descriptions: {made}. Only descriptions that quality control accepted are here. Its rules ask\n"
+        f"for at least {qc.min_observation_s:g} s of observation and at most {qc.max_words} words. "
+        "Annotators are pseudonymous ids."
     )
 
 

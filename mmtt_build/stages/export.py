@@ -248,9 +248,9 @@ def _sizes(workspace: Workspace, rows: pa.Table, with_pristine: bool) -> NDArray
     total = np.zeros(rows.num_rows, np.int64)
     for column in ("image_file", "mask_file", *(("pristine_file",) if with_pristine else ())):
         for index, relative in enumerate(rows[column].to_pylist()):
-            path = workspace.resolve(relative)
+            path = f"{workspace.root}/{relative}"
             try:
-                total[index] += path.stat().st_size
+                total[index] += os.stat(path).st_size  # noqa: PTH116 - 300,000 times; a Path takes ten times as long
             except OSError as error:
                 raise StoreError(f"{path}: {error.strerror}", "restore it from a backup") from error
     return total
