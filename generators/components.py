@@ -46,8 +46,8 @@ class Face:
         down: unit vector at right angles to it, towards the chin.
         unit: distance between the eye centres, in pixels.
         points: x, y of each landmark: "l_eye", "r_eye", "l_brow", "r_brow" (absent where the map has none),
-            "nose", "nose_tip", "mouth", "l_mouth", "r_mouth" (corners), "l_jaw", "r_jaw" (rim of the face at
-            mouth height) and "chin".
+            "middle" (of the eyes), "nose", "nose_tip", "mouth", "l_mouth", "r_mouth" (corners), "l_jaw",
+            "r_jaw" (rim of the face at mouth height) and "chin".
     """
 
     across: Point
@@ -113,12 +113,10 @@ def find_face(labels: LabelMap) -> Face:
     line = points["l_eye"] - points["r_eye"]
     unit = float(np.hypot(*line))
     if not _EYE_DISTANCE[0] <= unit <= _EYE_DISTANCE[1]:
-        raise NoFaceError(
-            f"the eyes are {unit:.0f} px apart, not {_EYE_DISTANCE[0]:.0f} to {_EYE_DISTANCE[1]:.0f}"
-        )
+        raise NoFaceError(f"the eyes are {unit:.0f} px apart, not {_EYE_DISTANCE[0]:.0f} to {_EYE_DISTANCE[1]:.0f}")
     across = line / unit
     down = np.array([-across[1], across[0]])
-    middle = (points["l_eye"] + points["r_eye"]) / 2
+    points["middle"] = middle = (points["l_eye"] + points["r_eye"]) / 2
 
     mouth = _pixels(labels, *MOUTH, at_least=MIN_MOUTH_AREA)
     along = mouth @ across
@@ -129,9 +127,7 @@ def find_face(labels: LabelMap) -> Face:
     nose = _pixels(labels, "nose", at_least=MIN_AREA["nose"])
     below = nose @ down
     points["nose_tip"] = nose[below >= below.max() - 0.25 * np.ptp(below)].mean(0)
-    if not (
-        (points["mouth"] - middle) @ down > 0.5 * unit and (points["nose_tip"] - middle) @ down > 0.2 * unit
-    ):
+    if not ((points["mouth"] - middle) @ down > 0.5 * unit and (points["nose_tip"] - middle) @ down > 0.2 * unit):
         raise NoFaceError("nose and mouth are not below the eyes")
 
     face = select(labels, FACE)
@@ -143,9 +139,7 @@ def find_face(labels: LabelMap) -> Face:
 def _pixels(labels: LabelMap, *names: str, at_least: int) -> Point:
     found = cv2.findNonZero(select(labels, names))
     if found is None or len(found) < at_least:
-        raise NoFaceError(
-            f"{'/'.join(names)}: {0 if found is None else len(found)} pixels, at least {at_least}"
-        )
+        raise NoFaceError(f"{'/'.join(names)}: {0 if found is None else len(found)} pixels, at least {at_least}")
     return np.asarray(found[:, 0], np.float64)
 
 

@@ -181,9 +181,7 @@ class Warp(Method):
         # Weighted draw without replacement (Efraimidis and Spirakis 2006): the largest u^(1/weight) win.
         keyed = []
         for i, (group, weight) in enumerate(WEIGHTS.items()):
-            if group in ("eyes", "brows") and (
-                glasses or any(area[INDEX[n]] < MIN_AREA[n] for n in PARTS[group])
-            ):
+            if group in ("eyes", "brows") and (glasses or any(area[INDEX[n]] < MIN_AREA[n] for n in PARTS[group])):
                 continue  # a lens would bend with the eye behind it
             keyed.append((draws[i] ** (1 / weight), i, group))
         count = 1 + sum(count_draw >= share for share in COUNTS[:-1])
@@ -246,9 +244,7 @@ def displacement(face: Face, labels: LabelMap, amounts: dict[str, float]) -> Fie
     """
     in_frame = np.zeros((SIZE, SIZE), np.uint8)
     in_frame[1:-1, 1:-1] = 1
-    pulls = [
-        (EDITS[name].outline, pull, amount) for name, amount in amounts.items() for pull in EDITS[name].pulls
-    ]
+    pulls = [(EDITS[name].outline, pull, amount) for name, amount in amounts.items() for pull in EDITS[name].pulls]
     boxes = np.array([_box(face, pull) for _, pull, _ in pulls])
     (x0, y0), (x1, y1) = boxes[:, :2].min(0).tolist(), boxes[:, 2:].max(0).tolist()
     x, y = np.arange(x0, x1, dtype=np.float32)[None, :], np.arange(y0, y1, dtype=np.float32)[:, None]
@@ -292,9 +288,7 @@ def _pulled(face: Face, pull: Pull, amount: float, x: Floats, y: Floats) -> Floa
     step_across = (1 / (1 + pull.stretch[0] * amount) - 1) * across - way * (out + turn * down)
     step_down = (1 / (1 + pull.stretch[1] * amount) - 1) * down - below + way * turn * across
     (ax, ay), (dx, dy) = face.across.tolist(), face.down.tolist()
-    return cv2.merge(
-        (window * (step_across * ax + step_down * dx), window * (step_across * ay + step_down * dy))
-    )
+    return cv2.merge((window * (step_across * ax + step_down * dx), window * (step_across * ay + step_down * dy)))
 
 
 def _smooth(t: NDArray[Any]) -> Floats:
@@ -333,9 +327,7 @@ def resample(image: Image, field: Field, mask: Mask) -> Image:
     box = np.s_[y : y + height, x : x + width]
     grid_x = np.arange(x, x + width, dtype=np.float32)[None, :] + field[box][..., 0]
     grid_y = np.arange(y, y + height, dtype=np.float32)[:, None] + field[box][..., 1]
-    sampled = cv2.remap(image, grid_x, grid_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(
-        np.float32
-    )
+    sampled = cv2.remap(image, grid_x, grid_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
     stretched = np.clip(1 / np.sqrt(jacobian(field[box])) - 1, 0, 0.5)
     shifted = np.clip(cv2.magnitude(field[box][..., 0], field[box][..., 1]), 0, 1)
     amount = shifted * (SHARPEN + SHARPEN_STRETCHED * stretched)
