@@ -17,14 +17,9 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mmtt_build.errors import StoreError
-
-_CHECKED = ds.ParquetFileFormat(
-    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-)
 
 TEMPORARY = ".tmp-"
 """Prefix of files that are being written; readers ignore them."""
@@ -107,25 +102,8 @@ class Table:
         """
         names = list(columns) if columns is not None else self.schema.names
         wanted = pa.schema([self.schema.field(name) for name in dict.fromkeys([self.key, *names])])
-        shards = self.shards()
-        if not shards:
-            return wanted.empty_table().select(names)
-        try:
-            table = ds.dataset([str(p) for p in shards], schema=wanted, format=_CHECKED).to_table()
-        except (pa.ArrowException, OSError) as error:
-            raise self._damaged(shards, error) from error
+        table = pa.concat_tables([_read(shard, wanted) for shard in self.shards()] or [wanted.empty_table()])
         return _latest(table, self.key).select(names)
-
-    def _damaged(self, shards: list[Path], error: Exception) -> StoreError:
-        for shard in shards:
-            try:
-                ds.dataset([str(shard)], schema=self.schema, format=_CHECKED).to_table()
-            except (pa.ArrowException, OSError) as reason:
-                return StoreError(
-                    f"{shard} is damaged: {reason}",
-                    "delete it and run the same command again: its rows are made anew",
-                )
-        return StoreError(f"{self.folder} cannot be read: {error}")
 
     def keys(self, **equals: str) -> pa.ChunkedArray:
         """Keys of the current rows whose columns equal the given values."""
@@ -133,6 +111,25 @@ class Table:
         for name, value in equals.items():
             table = table.filter(pc.equal(table[name], value))
         return table[self.key]
+
+
+def _read(shard: Path, wanted: pa.Schema) -> pa.Table:
+    """Columns of a shard, the key first; others that it lacks are null.
+
+    File by file rather than as a dataset: pyarrow.dataset imports pandas where that is installed, for a second or two.
+    """
+    try:
+        with pq.ParquetFile(shard, page_checksum_verification=True) as file:
+            there = file.read([name for name in wanted.names if name in file.schema_arrow.names])
+        if wanted.names[0] not in there.column_names:
+            raise pa.ArrowInvalid(f"it has no column {wanted.names[0]}")
+        absent = pa.nulls(len(there))
+        columns = [there[name] if name in there.column_names else absent for name in wanted.names]
+        return pa.table(columns, wanted.names).cast(wanted)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"{shard} is damaged: {error}", "delete it and run the same command again: its rows are made anew"
+        ) from error
 
 
 def _latest(table: pa.Table, key: str) -> pa.Table:

@@ -24,8 +24,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from mmtt_build import images, parallel, store
 from mmtt_build.config import SPLITS
@@ -208,6 +206,9 @@ def group(workspace: Workspace) -> int:
     Returns:
         Number of images grouped.
     """
+    from scipy.sparse import coo_array  # here: half a second of import that worker processes do not need
+    from scipy.sparse.csgraph import connected_components
+
     recipe = workspace.recipe
     table = workspace.pristine.read(["id", "status", "identity", "phash"])
     table = table.filter(pc.equal(table["status"], "ok"))
