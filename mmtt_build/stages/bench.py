@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import multiprocessing
+import resource
 import statistics
 import tempfile
 import time
@@ -21,11 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image as PillowImage
 
-from mmtt_build import images, masks, schema
+from generators.base import Family, Forged, Job, Method, Params, Rejection
+from mmtt_build import images, masks, parts, schema
 from mmtt_build.errors import ConfigError
 from mmtt_build.portraits import draw
-from mmtt_build.stages.export import write_split
+from mmtt_build.records import Pristine
+from mmtt_build.registry import METHODS
 from mmtt_build.stages.ingest import perceptual_hash
+from mmtt_build.triplets import write_split
 from mmtt_build.workspace import Workspace
 
 ROUNDS = 9
@@ -212,20 +217,96 @@ def planning(say: Say) -> None:
     say(f"plan\n  {rows:,} rows from 100,000 sources: {seconds:.1f} s, {rows / seconds:,.0f} rows/s")
 
 
+class _Inverted(Method):
+    """Inverts the nose: a method that costs nothing, so that what is measured is the loop around it."""
+
+    name = "inverted"
+    family = Family.ATTRIBUTE_EDIT
+
+    def plan(self, rng: np.random.Generator, base: Pristine, source: Pristine | None) -> Params:
+        return {"parts": ["nose"]}
+
+    def forge(self, batch: Sequence[Job]) -> list[Forged | Rejection]:
+        return [self._invert(job) for job in batch]
+
+    def _invert(self, job: Job) -> Forged:
+        mask = parts.select(job.labels, ["nose"])
+        return Forged(masks.composite(job.image, 255 - job.image, mask), mask)
+
+
+def _peak_of_stage(stage: str, root: Path, queue: Any) -> None:
+    """Runs one stage in this process and reports its peak memory in MB."""
+    from mmtt_build.sources.base import Options
+    from mmtt_build.stages.export import export
+    from mmtt_build.stages.generate import generate
+    from mmtt_build.stages.ingest import ingest as ingest_stage
+
+    METHODS.builtin["inverted"] = f"{__name__}:_Inverted"
+    workspace = Workspace(root)
+    if stage == "ingest":
+        ingest_stage(workspace, "folder", root / "faces", Options(), workers=1)
+    elif stage == "generate":
+        generate(workspace, workers=1)
+    else:
+        export(workspace, undescribed=True, json_layout=False, workers=1)
+    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def memory(say: Say) -> None:
+    """Peak memory of ingest, generate and export over 1,000 and over 10,000 rows (takes some minutes)."""
+    spawn = multiprocessing.get_context("spawn")
+    peaks: dict[str, list[float]] = {"ingest": [], "generate": [], "export": []}
+    counts = (1_000, 10_000)
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder, "w")
+            workspace = Workspace.init(root)
+            recipe = root / "mmtt.toml"
+            text = recipe.read_text("utf-8")
+            text = text[: text.index("[mix]")].replace("total = 0 ", f"total = {count} ")
+            recipe.write_text(text + "[mix]\ninverted = 1.0\n", "utf-8")
+            _write_faces(workspace.root / "faces", count)
+            for stage, figures in peaks.items():
+                queue = spawn.SimpleQueue()
+                process = spawn.Process(target=_peak_of_stage, args=(stage, root, queue))
+                process.start()
+                figures.append(queue.get())
+                process.join()
+    say(f"memory\n  {'stage, peak MB':<34} {counts[0]:>9,} rows {counts[1]:>9,} rows")
+    for stage, (few, many) in peaks.items():
+        say(f"  {stage:<34} {few:>12.0f}  {many:>12.0f}   {many / few - 1:+.1%}")
+
+
+def _write_faces(folder: Path, count: int) -> None:
+    """Different pictures of 512 px that decode quickly, with one and the same label map."""
+    labels = draw(7, 512).labels
+    (folder / "labels").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    stored = images.encode_grey(labels)
+    for number in range(count):
+        coarse = rng.integers(0, 256, (12, 12, 3), np.uint8)
+        face = cv2.resize(coarse, (512, 512), interpolation=cv2.INTER_LINEAR)
+        (folder / f"{number:05d}.png").write_bytes(images.encode_rgb(face))
+        (folder / "labels" / f"{number:05d}.png").write_bytes(stored)
+
+
 BENCHES: dict[str, Callable[[Say], None]] = {
     "ingest": ingest,
     "contract": contract,
     "export": export,
     "resume": resume,
     "plan": planning,
+    "memory": memory,
 }
+ON_REQUEST = {"memory"}
+"""Benchmarks that take minutes: only when named."""
 
 
 def bench(names: Sequence[str] = (), *, say: Say) -> None:
     """Runs benchmarks by name, all by default.
 
     Args:
-        names: of `BENCHES`.
+        names: of `BENCHES`; none means all that take less than minutes.
         say: gets the lines.
 
     Raises:
@@ -237,7 +318,7 @@ def bench(names: Sequence[str] = (), *, say: Say) -> None:
     cv2.setNumThreads(1)
     pa.set_cpu_count(1)
     try:
-        for name in names or BENCHES:
+        for name in names or (name for name in BENCHES if name not in ON_REQUEST):
             BENCHES[name](say)
     finally:
         cv2.setNumThreads(threads)
