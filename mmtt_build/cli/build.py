@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -203,13 +204,11 @@ def run(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Chain ingest, plan, generate and export with the recipe's sources."""
+    stages: tuple[Callable[..., None], ...] = (ingest, generate)
     failed = False
-    for stage in (
-        lambda: ingest(workers=workers, workspace=workspace),
-        lambda: generate(workers=workers, workspace=workspace),
-    ):
+    for stage in stages:
         try:
-            stage()
+            stage(workers=workers, workspace=workspace)
         except typer.Exit as ended:
             failed |= ended.exit_code == ROWS_FAILED
     export(undescribed=undescribed, workers=workers, workspace=workspace)

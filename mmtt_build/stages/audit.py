@@ -44,13 +44,14 @@ def audit(workspace: Workspace, *, dry_run: bool = False) -> Summary:
                 id=record.pop("annotation_id"), labels=tuple(labels) if labels is not None else None, **record
             )
             found = base.audit(annotation, workspace.recipe.qc)
+            verdict = base.verdict(found)
             row = {
                 "annotation_id": annotation.id,
                 "forgery_id": annotation.forgery_id,
-                "verdict": base.verdict(found),
+                "verdict": verdict,
                 "findings": [{"rule": f.rule, "severity": str(f.severity), "message": f.message} for f in found],
             }
-            summary.verdicts[row["verdict"]] += 1
+            summary.verdicts[verdict] += 1
             summary.findings.update(f.rule for f in found)
             if before.get(annotation.id) != row:
                 rows.append(row)
