@@ -76,9 +76,9 @@ class Table:
         Args:
             rows: records by column name (absent columns become null), or a table of this schema.
         """
-        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=self.schema)
-        if table.num_rows == 0:
+        if not len(rows):  # before Arrow turns them into a table, for which it imports pandas where that is installed
             return
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(list(rows), schema=self.schema)
         self.folder.mkdir(parents=True, exist_ok=True)
         # Names sort by time of writing; the random tail keeps apart what two processes write in one nanosecond.
         # Never before a shard that is there already, even if this machine's clock is behind: later rows supersede.

@@ -147,7 +147,7 @@ def _ingest_item(workspace_root: Path, source_root: Path, label: str, source: st
         data = images.read_bytes(inside(source_root, item.path))
         decoded = images.decode_rgb(data)
         image = images.to_size(decoded)
-        labels = item.parts.load(source_root) if item.parts else None
+        labels = item.parts.load(source_root, image) if item.parts else None
         facts = describe(labels, image) if labels is not None else {}
     except BadImage as error:
         return row | {"status": "failed", "reason": str(error)}
@@ -206,9 +206,6 @@ def group(workspace: Workspace) -> int:
     Returns:
         Number of images grouped.
     """
-    from scipy.sparse import coo_array  # here: half a second of import that worker processes do not need
-    from scipy.sparse.csgraph import connected_components
-
     recipe = workspace.recipe
     table = workspace.pristine.read(["id", "status", "identity", "phash"])
     table = table.filter(pc.equal(table["status"], "ok"))
@@ -216,6 +213,9 @@ def group(workspace: Workspace) -> int:
     new = np.nonzero(~pc.is_in(table["id"], old["id"].combine_chunks()).to_numpy())[0]
     if not len(new):
         return 0
+    from scipy.sparse import coo_array  # here: a second of import that workers and runs without news do not need
+    from scipy.sparse.csgraph import connected_components
+
     ids = table["id"].to_pylist()
     columns = (old[name].to_pylist() for name in old.schema.names)
     assigned = {name: (of, split) for name, of, split in zip(*columns, strict=True)}

@@ -107,7 +107,7 @@ def test_one_and_two_workers_make_the_same(tmp_path, source):
 
 
 def test_a_killed_ingest_goes_on_to_the_same_end(tmp_path, source):
-    root = source(range(70))
+    root = source(range(40))
     undisturbed, killed = (Workspace.init(tmp_path / name) for name in ("undisturbed", "killed"))
     read(undisturbed, root)
     command = [MMTT, "build", "ingest", "-w", killed.root, "--folder", root, "--workers", "2"]
@@ -119,12 +119,12 @@ def test_a_killed_ingest_goes_on_to_the_same_end(tmp_path, source):
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert 8 <= stored < 70
+    assert 8 <= stored < 40
     assert len(killed.groups.read()) == 0
     mmtt(*command[1:], check=0)
     assert state(killed) == state(undisturbed)
     shards = killed.pristine.shards()
-    assert read(killed, root).known == 70
+    assert read(killed, root).known == 40
     assert killed.pristine.shards() == shards
 
 
