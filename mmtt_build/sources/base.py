@@ -44,7 +44,7 @@ class PartMasks:
     files: dict[str, Path]
     origin: ClassVar[str] = "masks"
 
-    def load(self, root: Path) -> LabelMap | None:
+    def load(self, root: Path, image: images.Image | None = None) -> LabelMap | None:
         """Flattens the masks in the order of `parts.CLASSES`, later classes on top; None if no file exists."""
         flat: LabelMap | None = None
         for index, name in enumerate(parts.CLASSES):
@@ -69,7 +69,7 @@ class LabelFile:
     order: tuple[str, ...] = parts.CLASSES
     origin: ClassVar[str] = "labels"
 
-    def load(self, root: Path) -> LabelMap | None:
+    def load(self, root: Path, image: images.Image | None = None) -> LabelMap | None:
         """Reads, resizes and reorders the map.
 
         Raises:
@@ -86,14 +86,24 @@ class LabelFile:
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """68 facial landmarks, flat x, y, in pixels at 512x512."""
+    """68 facial landmarks, flat x, y, in pixels at 512x512.
+
+    Attributes:
+        xy: the 136 numbers.
+        glasses: whether the dataset says that glasses are worn, or None where it does not say.
+    """
 
     xy: tuple[float, ...]
+    glasses: bool | None = None
     origin: ClassVar[str] = "landmarks"
 
-    def load(self, root: Path) -> LabelMap | None:
-        """Draws the part map that the landmarks outline."""
-        return landmarks.part_map(np.array(self.xy, np.float32).reshape(68, 2))
+    def load(self, root: Path, image: images.Image | None = None) -> LabelMap | None:
+        """Draws the part map that the landmarks outline, with glasses if the dataset or else the image shows some."""
+        points = np.array(self.xy, np.float32).reshape(68, 2)
+        glasses = self.glasses
+        if glasses is None:
+            glasses = image is not None and landmarks.wears_glasses(image, points)
+        return landmarks.part_map(points, glasses)
 
 
 @dataclass(frozen=True, slots=True)

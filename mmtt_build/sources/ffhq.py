@@ -19,6 +19,8 @@ from mmtt_build.sources.base import Item, Landmarks, Options, Source, numbered
 
 METADATA = "ffhq-dataset-v2.json"
 UNKNOWN_LICENCE = "FFHQ: per-image licence unknown (no metadata file)"
+GLASSES = {"None": False, "Normal": True, "Dark": True}
+"""What FFHQ-Aging's column `glasses` says."""
 
 
 class FFHQ(Source):
@@ -31,7 +33,10 @@ class FFHQ(Source):
         if not self.images:
             raise SourceError(f"{root} has no image named by its number, such as 00000.png", "name the FFHQ folder")
         self.metadata = root / METADATA
-        self.too_young = _age_groups_below(options.aging_csv, options.min_age) if options.aging_csv else {}
+        self.too_young: dict[int, str] = {}
+        self.glasses: dict[int, bool] = {}
+        if options.aging_csv:
+            self._read_aging_labels(options.aging_csv, options.min_age)
 
     def __len__(self) -> int:
         """Number of images on disk."""
@@ -57,7 +62,7 @@ class FFHQ(Source):
     def _item(self, number: int, path: Path, entry: Mapping[str, Any]) -> Item:
         meta = _dict(entry.get("metadata"))
         category = {"training": "train", "validation": "val"}.get(str(entry.get("category")))
-        landmarks, problem = _landmarks(_dict(entry.get("image")))
+        landmarks, problem = _landmarks(_dict(entry.get("image")), self.glasses.get(number))
         if not entry:
             problem = f"not in {METADATA}: no landmarks, no part map" if self.metadata.is_file() else f"no {METADATA}"
         return Item(
@@ -73,6 +78,26 @@ class FFHQ(Source):
             note=problem,
         )
 
+    def _read_aging_labels(self, path: Path, min_age: int) -> None:
+        """Notes who is too young and who wears glasses, from FFHQ-Aging's `ffhq_aging_labels.csv`.
+
+        Too young are the age groups that begin below `min_age`. The column `glasses` may be absent.
+        """
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                for row in csv.DictReader(file):
+                    number, group = int(row["image_number"]), row["age_group"].strip()
+                    if int(group.split("-")[0]) < min_age:
+                        self.too_young[number] = f"age group {group} begins below {min_age}"
+                    if (worn := row.get("glasses")) in GLASSES:
+                        self.glasses[number] = GLASSES[worn]
+        except FileNotFoundError as error:
+            raise SourceError(f"{path} does not exist", "give the path of ffhq_aging_labels.csv") from error
+        except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:  # a short row has None in it
+            raise SourceError(
+                f"{path}: {error!r}", "needs the columns image_number and age_group (0-2 ... 70-120)"
+            ) from error
+
 
 def _dict(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
@@ -82,7 +107,7 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _landmarks(image: Mapping[str, Any]) -> tuple[Landmarks | None, str]:
+def _landmarks(image: Mapping[str, Any], glasses: bool | None) -> tuple[Landmarks | None, str]:
     """Landmarks scaled to 512 px, or None and why."""
     points = image.get("face_landmarks")
     size = image.get("pixel_size") or [1024, 1024]
@@ -95,22 +120,4 @@ def _landmarks(image: Mapping[str, Any]) -> tuple[Landmarks | None, str]:
         return None, f"no usable face_landmarks in {METADATA}: no part map"
     if len(flat) != 136 or not all(-SIZE <= c <= 2 * SIZE for c in flat):
         return None, f"{len(flat) // 2} face_landmarks in {METADATA}, needs 68 near the frame: no part map"
-    return Landmarks(flat), ""
-
-
-def _age_groups_below(path: Path, min_age: int) -> dict[int, str]:
-    """Image number -> reason, from FFHQ-Aging's `ffhq_aging_labels.csv`, for groups that begin below `min_age`."""
-    reasons: dict[int, str] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for row in csv.DictReader(file):
-                group = row["age_group"].strip()
-                if int(group.split("-")[0]) < min_age:
-                    reasons[int(row["image_number"])] = f"age group {group} begins below {min_age}"
-    except FileNotFoundError as error:
-        raise SourceError(f"{path} does not exist", "give the path of ffhq_aging_labels.csv") from error
-    except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:  # a short row has None in it
-        raise SourceError(
-            f"{path}: {error!r}", "needs the columns image_number and age_group (0-2 ... 70-120)"
-        ) from error
-    return reasons
+    return Landmarks(flat, glasses), ""
