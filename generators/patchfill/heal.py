@@ -1,7 +1,7 @@
 """Fills holes in skin so that the fill looks like skin: the grain of other skin on the light of the rim.
 
 Plain diffusion inpainting (Telea, Navier-Stokes) leaves a smooth smear in a hole of this size. Here colour and light
-are interpolated harmonically from the rim, and on top comes the detail of another stretch of the same face's
+are continued from the rim by a spline under tension, and on top comes the detail of another stretch of the same face's
 skin: a healing brush (Georgiev 2005), that is, seamless cloning (Perez et al. 2003) of a chosen donor.
 """
 
@@ -32,9 +32,10 @@ SLACKNESS = 0.1
 RIM_CELLS = 2
 """Width of the rim that a donor's surroundings are compared along."""
 MAX_DONORS = 4
-MAX_MISMATCH = 7.0
-"""Difference in colour and grain (1 is about 20 grey levels, or a grain of twice the strength) from which on a donor
-shows as a foreign patch, as clean cheek does in a beard. Portraits with bare skin stay below 6."""
+HAIRY_GRAIN = 8.0
+"""RMS in grey levels of the finest detail along a rim from which on it is hair: skin has 1 to 6, a beard 10 to 20."""
+MAX_SMOOTHER = 2.3
+"""How many times weaker than a hairy rim the grain of a donor may be, before it is a bald patch in a beard."""
 
 
 class NoSkinError(ValueError):
@@ -62,7 +63,8 @@ def heal(image: Image, holes: Region, donors: Region, rim: Region) -> Floats:
 
     Args:
         image: (H, W, 3) uint8 RGB, H and W multiples of `CELL`.
-        holes: what to fill, (H, W) of 0 and 1; pieces that do not touch are filled one by one.
+        holes: what to fill, (H, W) of 0 and 1, with a margin of clean skin around what is to go; pieces that do not
+            touch are filled one by one.
         donors: skin to take from.
         rim: skin to join to. Pixels of holes count neither as donors nor as rim.
 
@@ -149,17 +151,17 @@ def membrane(values: Floats, known: Cells, wanted: Cells) -> Floats:
 
     Returns:
         (h, w, 3): the solution in the wanted cells and in those around them, which interpolation to pixels reads.
-        It stays within the range of the known values.
+        It stays within the range of the known values. Cells joined to nothing known get their mean.
 
     Raises:
-        NoSkinError: some wanted cells are joined to nothing known.
+        NoSkinError: nothing is known.
     """
     held = known & ~wanted
+    if not held.any():
+        raise NoSkinError("the hole's rim is not skin anywhere")
     free = wanted | ((cv2.dilate(wanted.view(np.uint8), np.ones((3, 3), np.uint8)) > 0) & ~held)
     _, pieces = cv2.connectedComponents((free | held).view(np.uint8), connectivity=4)
     free &= np.isin(pieces, pieces[held])
-    if (wanted & ~free).any():
-        raise NoSkinError("the hole's rim is not skin anywhere")
     member = free | held
     number = np.zeros(member.shape, np.intp)
     number[member] = np.arange(np.count_nonzero(member))
@@ -176,7 +178,7 @@ def membrane(values: Floats, known: Cells, wanted: Cells) -> Floats:
     unknown, given = number[free], number[held]
     rows = energy[unknown]
     solved = spsolve(rows[:, unknown].tocsc(), -rows[:, given] @ values[held])
-    result = np.where(held[..., None], values, 0).astype(np.float32)
+    result = np.where(held[..., None], values, values[held].mean(0)).astype(np.float32)
     result[free] = np.clip(solved, values[held].min(0), values[held].max(0))
     return result
 
@@ -205,7 +207,7 @@ def _taken(picture: NDArray[Any], box: tuple[slice, slice], dx: int, dy: int, fl
 
 
 def _analyse(image: Floats, donors: Region) -> tuple[_Coarse, Floats]:
-    """The coarse view of a face, and its detail: (H, W, 3), the image less the light on its skin."""
+    """The coarse view of a face, and its detail: (H, W, 3), the image less its light; 0 where no donor is."""
     share = _per_cell(donors)
     light = cv2.GaussianBlur(_per_cell(image * donors[..., None]), (0, 0), LIGHT_CELLS)
     light /= np.maximum(cv2.GaussianBlur(share, (0, 0), LIGHT_CELLS), 0.02)[..., None]
@@ -213,12 +215,13 @@ def _analyse(image: Floats, donors: Region) -> tuple[_Coarse, Floats]:
     grey = cv2.cvtColor(detail, cv2.COLOR_RGB2GRAY)
     coarse = cv2.blur(grey, (5, 5))
     fine = grey - coarse
+    coarse *= donors
     coarse_view = _Coarse(
         colour=_per_cell(image),
         grain=_per_cell(fine * fine),
         unfit=_per_cell(coarse * coarse / 20) + np.float32(20) * (1 - share),
     )
-    return coarse_view, detail
+    return coarse_view, detail * donors[..., None]
 
 
 def _best_donor(
@@ -229,24 +232,26 @@ def _best_donor(
     inside = (_per_cell(hole) > 0).view(np.uint8)
     around = cv2.dilate(inside, np.ones((2 * RIM_CELLS + 1,) * 2, np.uint8))
     edge = (around > inside) & (_per_cell(rim) > 0.5)
-    if not edge.any():
-        raise NoSkinError("the hole's rim is not skin anywhere")
     cells = np.s_[y : y + hole.shape[0] // CELL, x : x + hole.shape[1] // CELL]
     kernel = inside / np.float32(np.count_nonzero(inside))
     edges = np.repeat(edge[..., None], 3, axis=2).astype(np.float32)
-    grain = np.sqrt(plain.grain[cells][edge].mean()) + 0.5
+    grain = np.sqrt(plain.grain[cells][edge].mean()) + 0.5 if edge.any() else 0.0
     best: tuple[float, tuple[int, int], bool] = (np.inf, (0, 0), False)
-    mismatch = np.inf
+    smoother = 1.0
     for picture, flip in ((plain, False), (mirrored, True)):
-        colour = cv2.matchTemplate(picture.colour, plain.colour[cells], cv2.TM_SQDIFF, mask=edges) / edges.sum()
-        energy = cv2.matchTemplate(picture.grain, kernel, cv2.TM_CCORR)
-        ratio = np.log((np.sqrt(np.maximum(energy, 0)) + 0.5) / grain)
-        likeness = colour / 400 + 2 * ratio**2
-        cost = likeness + cv2.matchTemplate(picture.unfit, kernel, cv2.TM_CCORR)
+        cost = cv2.matchTemplate(picture.unfit, kernel, cv2.TM_CCORR)
+        ratio = np.zeros_like(cost)
+        if grain:  # what other donors left over may touch no rim
+            colour = cv2.matchTemplate(picture.colour, plain.colour[cells], cv2.TM_SQDIFF, mask=edges)
+            energy = cv2.matchTemplate(picture.grain, kernel, cv2.TM_CCORR)
+            ratio = np.log((np.sqrt(np.maximum(energy, 0)) + 0.5) / grain)
+            cost = cost + colour / edges.sum() / 400 + 2 * ratio**2
         lowest, _, (i, j), _ = cv2.minMaxLoc(cost)
         if lowest < best[0]:
             best = (lowest, (CELL * (i - x), CELL * (j - y)), flip)
-            mismatch = float(likeness[j, i])
-    if mismatch > MAX_MISMATCH:
-        raise NoSkinError(f"no skin like that around the hole (mismatch {mismatch:.1f}, at most {MAX_MISMATCH:g})")
+            smoother = float(np.exp(-ratio[j, i]))
+    if grain > HAIRY_GRAIN and smoother > MAX_SMOOTHER:
+        raise NoSkinError(
+            f"no skin as hairy as that around the hole (grain {grain:.1f}, {smoother:.1f} times the donor's)"
+        )
     return best[1], best[2]

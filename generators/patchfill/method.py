@@ -87,8 +87,10 @@ REMOVED_WITH = {
 }
 """What goes with a removed part: lids and lashes, the shadow of the lower lip."""
 
-BROW_ENDS = ("l_brow_tail", "r_brow_tail", "l_brow_head", "r_brow_head")
-"""Halves of a brow that can be removed: the outer end and the inner end."""
+BROW_TAILS = {"l_brow_tail": "l_brow", "r_brow_tail": "r_brow"}
+"""Outer ends of brows that can be removed, and whose they are."""
+TAIL = 0.06
+"""Where a brow is cut, in eye distances outwards from its middle; aslant, so that what is left ends in a point."""
 
 MIRROR = {
     **{f"{s}_eye": Patch(f"{s}_eye", 0.0, -0.02, (0.36, 0.20), FACE, (f"{s}_eye",)) for s in "lr"},
@@ -104,13 +106,13 @@ MODES = {
         {"l_brow": 4, "r_brow": 4, "l_eye": 1, "r_eye": 1, "mouth": 1},
         (0.40, 0.80, 0.92, 0.98, 1.0),
     ),
-    "shorten": (dict.fromkeys(BROW_ENDS, 1), (0.6, 1.0)),
+    "shorten": (dict.fromkeys(BROW_TAILS, 1), (0.5, 1.0)),
     "smooth": (dict.fromkeys(SKIN, 1), (0.20, 0.50, 0.75, 0.90, 1.0)),
     "mirror": (dict.fromkeys(MIRROR, 1), (1.0,)),
 }
 """What can be done: regions with how often each is drawn, and cumulative shares of 1, 2, ... regions."""
 
-MODE_SHARES = (("remove", 0.30), ("shorten", 0.45), ("smooth", 0.75), ("mirror", 1.0))
+MODE_SHARES = (("remove", 0.32), ("shorten", 0.42), ("smooth", 0.72), ("mirror", 1.0))
 """Cumulative shares of the modes."""
 
 GROW_PX = (6, 10)
@@ -178,7 +180,7 @@ def _about(mode: str, region: str) -> tuple[str, ...]:
     if mode == "remove":
         return PARTS[region]
     if mode == "shorten":
-        return (region.rpartition("_")[0],)
+        return (BROW_TAILS[region],)
     return (SKIN if mode == "smooth" else MIRROR)[region].parts
 
 
@@ -212,19 +214,26 @@ def _hole(
     if mode in ("smooth", "mirror"):
         patch = (SKIN if mode == "smooth" else MIRROR)[name]
         allowed = _shrunk(select(labels, patch.classes), 2)
-        return _ellipse(face, patch, rng) & allowed
+        return _largest(_ellipse(face, patch, rng) & allowed)
     part = select(labels, _about(mode, name))
     if name in REMOVED_WITH:
         part |= _ellipse(face, REMOVED_WITH[name], rng)
     if mode == "shorten":
-        brow, end = name.rpartition("_")[::2]
         y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
-        out = face.frame(x, y, face.points[brow])[0] * side(brow)
-        part &= ((out > 0) if end == "tail" else (out < 0)).view(np.uint8)
+        across, down = face.frame(x, y, face.points[BROW_TAILS[name]])
+        part &= (across * side(name) - down > TAIL * face.unit).view(np.uint8)
     open_to_it = {"skin", "nose", *planned}
     others = select(labels, [c for c in FACE if c not in open_to_it])
     reachable = select(labels, open_to_it) & ~_grown(others, 3)
-    return _grown(part, grow_px) & reachable
+    return _largest(_grown(part, grow_px) & reachable)
+
+
+def _largest(region: Region) -> Region:
+    """The largest connected piece; slivers beyond a lock of hair or an eyelid have no skin to be joined to."""
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(region, connectivity=8)
+    if len(stats) <= 2:
+        return region
+    return (pieces == 1 + stats[1:, cv2.CC_STAT_AREA].argmax()).view(np.uint8)
 
 
 def _ellipse(face: Face, patch: Patch, rng: np.random.Generator) -> Region:
@@ -244,7 +253,7 @@ def _heal_all(image: Image, labels: LabelMap, holes: Region) -> Floats:
     """Heals holes with the skin of the same face."""
     skin, nose = select(labels, ("skin",)), select(labels, ("nose",))
     features = select(labels, tuple(c for c in FACE if c not in ("skin", "nose"))) & ~holes
-    apart = ~_grown(features, 5)
+    apart = ~_grown(features, 7)
     donors, rim = _shrunk(skin & ~holes, 3) & apart, _shrunk(skin | nose | holes, 3) & apart
     x, y, width, height = cv2.boundingRect(skin | holes)
     box = np.s_[y // CELL * CELL : -(-(y + height) // CELL) * CELL, x // CELL * CELL : -(-(x + width) // CELL) * CELL]
