@@ -47,11 +47,15 @@ class Ingest:
             group.
         exclude_known_defects: leave out the images that the source's users reported as defective or duplicate.
         min_age: with FFHQ-Aging labels, every age group that begins below this is left out.
+        ffhq_aging: path of `ffhq_aging_labels.csv`, relative to the workspace; "" for none.
+        exclude: path of a text file with one image number or name a line (withdrawn, no_cv); "" for none.
     """
 
     near_duplicate_bits: int = 40
     exclude_known_defects: bool = True
     min_age: int = 20
+    ffhq_aging: str = ""
+    exclude: str = ""
 
 
 @dataclass(frozen=True, slots=True)

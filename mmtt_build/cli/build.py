@@ -43,6 +43,9 @@ def ingest(
     ] = "celebamask-hq",
     limit: Annotated[int, typer.Option(min=0, help="At most so many new images.", show_default=False)] = 0,
     retry_failed: RetryOption = False,
+    readmit: Annotated[
+        bool, typer.Option("--readmit", help="Take in what an earlier run left out and no rule leaves out now.")
+    ] = False,
     workers: WorkersOption = 0,
     dry_run: DryRunOption = False,
     workspace: WorkspaceOption = None,
@@ -66,13 +69,16 @@ def ingest(
         raise ConfigError("no source named", "give --celebamask-hq DIR (or another), or fill [sources] in mmtt.toml")
     if class_order not in orders:
         raise ConfigError(f"--class-order {class_order!r}", f"one of {', '.join(orders)}")
+    rules = found.recipe.ingest
+    exclude = exclude or (found.root / rules.exclude if rules.exclude else None)
+    ffhq_aging = ffhq_aging or (found.root / rules.ffhq_aging if rules.ffhq_aging else None)
     if exclude and not exclude.is_file():
-        raise ConfigError(f"--exclude {exclude} is not a file", "one image number or name a line")
+        raise ConfigError(f"exclusion list {exclude} is not a file", "one image number or name a line")
     if label and len(sources) > 1:
         raise ConfigError("--label fits one source", "ingest the sources one by one")
     options = Options(
-        exclude_known_defects=found.recipe.ingest.exclude_known_defects,
-        min_age=found.recipe.ingest.min_age,
+        exclude_known_defects=rules.exclude_known_defects,
+        min_age=rules.min_age,
         aging_csv=ffhq_aging,
         exclude=frozenset(exclude.read_text("utf-8").split()) if exclude else frozenset(),
         identities=identities,
@@ -83,7 +89,7 @@ def ingest(
     for name, path in sources.items():
         result = run(
             found, name, path, options,
-            label=label, workers=workers, limit=limit, retry_failed=retry_failed, dry_run=dry_run,
+            label=label, workers=workers, limit=limit, retry_failed=retry_failed, readmit=readmit, dry_run=dry_run,
         )  # fmt: skip
         verb = "would read" if dry_run else "read"
         typer.echo(

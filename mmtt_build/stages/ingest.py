@@ -39,6 +39,10 @@ HASH_SIDE = 16
 (JPEG 50, half size, brightness +15 %, shift of 4 px, zoom of 2 %) in 34 or fewer; 64 bits separate 16 from 10."""
 
 
+BRIDGE = "near-duplicate of images in different splits"
+"""Reason of an image that would join identity groups of different splits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """Counts of one ingest run."""
@@ -61,6 +65,7 @@ def ingest(
     workers: int = 0,
     limit: int = 0,
     retry_failed: bool = False,
+    readmit: bool = False,
     dry_run: bool = False,
 ) -> Summary:
     """Reads one source folder into the workspace.
@@ -74,6 +79,7 @@ def ingest(
         workers: processes; 0 takes all cores.
         limit: at most so many new images; 0 takes all.
         retry_failed: images with a failed row are tried again.
+        readmit: images that an earlier run left out are taken in if no rule leaves them out now.
         dry_run: counts what is new and writes nothing.
 
     Returns:
@@ -92,16 +98,20 @@ def ingest(
         )
     adapter = SOURCES.get(source)(root, options)
     label = label or source
-    table = workspace.pristine.read(["id", "status"])
-    status = dict(zip(table["id"].to_pylist(), table["status"].to_pylist(), strict=True))
+    table = workspace.pristine.read(["id", "status", "reason"])
+    columns = (table[name].to_pylist() for name in table.column_names)
+    earlier = {name: (status, reason) for name, status, reason in zip(*columns, strict=True)}
     known = 0
 
     def unread() -> Iterator[Item]:
         nonlocal known
         for item in adapter.items():
-            before = status.get(f"{label}-{item.name}")
-            # An image that a rule leaves out from now on (withdrawn, say) gets a new row although it was usable.
-            if before is None or (retry_failed and before == "failed") or (before == "ok" and item.excluded):
+            status, reason = earlier.get(f"{label}-{item.name}", (None, None))
+            # A rule may leave out what was usable (an image was withdrawn, say). The other way needs a word from
+            # the user: a run without the exclusion list must not bring withdrawn images back.
+            ruled_out = status == "ok" and bool(item.excluded)
+            let_in = readmit and status == "excluded" and not item.excluded and not str(reason).startswith(BRIDGE)
+            if status is None or ruled_out or let_in or (retry_failed and status == "failed"):
                 yield item
             else:
                 known += 1
@@ -111,8 +121,8 @@ def ingest(
         new = Counter("excluded" if item.excluded else "ok" for item in fresh)
         return Summary(source, known, new["ok"], new["excluded"], 0, Counter())
     reasons: Counter[str] = Counter()
-    left = max(len(adapter) - sum(name.startswith(f"{label}-") for name in status), 0)
-    total = None if retry_failed else min(limit or left, left)
+    left = max(len(adapter) - sum(name.startswith(f"{label}-") for name in earlier), 0)
+    total = None if retry_failed or readmit else min(limit or left, left)
     work = partial(_ingest_item, workspace.root, root, label, source)
     with Progress(f"ingest {label}", total, "images") as progress, store.Appender(workspace.pristine) as rows:
         for row in parallel.unordered(work, fresh, workers or parallel.cores()):
@@ -238,7 +248,7 @@ def group(workspace: Workspace) -> int:
             continue
         older = sorted({assigned[name] for name in names if name in assigned})
         if len({split for _, split in older}) > 1:
-            reason = f"near-duplicate of images in different splits ({', '.join(name for name, _ in older)})"
+            reason = f"{BRIDGE} ({', '.join(name for name, _ in older)})"
             bridges += [{"id": name, "reason": reason} for name in fresh]
             continue
         if older:

@@ -268,6 +268,9 @@ def test_an_image_withdrawn_later_is_excluded_by_the_next_run(workspace, source)
     row = by_original(workspace)["001.png"]
     assert (row["status"], row["reason"]) == ("excluded", "exclusion list names 001")
     assert ingest(workspace, "folder", root, listed, workers=1).known == 3
+    assert read(workspace, root).known == 3, "a run without the list must not bring it back"
+    assert read(workspace, root, readmit=True).ok == 1
+    assert by_original(workspace)["001.png"]["status"] == "ok"
 
 
 def test_labels_keep_two_folders_of_one_kind_apart(workspace, source):
