@@ -32,6 +32,10 @@ def validate(workspace: Workspace) -> list[MmttError]:
             images += len(SOURCES.get(name)(workspace.root / path, Options()))
         except MmttError as error:
             problems.append(error)
+    for key in ("exclude", "ffhq_aging"):
+        path = getattr(recipe.ingest, key)
+        if path and not (workspace.root / path).is_file():
+            problems.append(ConfigError(f"[ingest] {key}: {workspace.root / path} is not a file", "mend the path"))
     forgeries = recipe.plan.total or int(recipe.plan.per_image * images)
     needed = (forgeries + images) * BYTES_PER_FORGERY
     free = shutil.disk_usage(workspace.root).free
