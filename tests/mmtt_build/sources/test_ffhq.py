@@ -205,6 +205,14 @@ def test_damaged_age_labels_are_an_error_rather_than_an_included_child(dataset, 
     assert "needs the columns image_number and age_group" in caught.value.remedy
 
 
+def test_the_same_labels_say_who_wears_glasses(dataset, tmp_path):
+    lines = ("0,20-29,None", "1,20-29,Normal", "2,20-29,Dark", "3,20-29,", "4,20-29", "5,20-29,Odd")
+    csv = aging(tmp_path, *lines, head="image_number,age_group,glasses")
+    root = dataset({str(n): entry() for n in range(7)}, names=[f"{n:05d}.png" for n in range(7)])
+    found = [item.parts.glasses for item in items(root, aging_csv=csv).values()]
+    assert found == [False, True, True, None, None, None, None]
+
+
 def test_age_labels_may_begin_with_a_byte_order_mark_and_must_exist(dataset, tmp_path):
     csv = aging(tmp_path, "0,0-2", head="\ufeffimage_number,age_group")
     assert only(dataset(), aging_csv=csv).excluded
