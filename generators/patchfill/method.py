@@ -115,6 +115,14 @@ MODES = {
 MODE_SHARES = (("remove", 0.32), ("shorten", 0.42), ("smooth", 0.72), ("mirror", 1.0))
 """Cumulative shares of the modes."""
 
+FILLS = (("heal", 0.7), ("telea", 0.85), ("navier-stokes", 1.0))
+"""Cumulative shares of what fills a hole: our healing, or OpenCV's inpainting (Telea 2004, Bertalmio et al. 2001) with
+the grain of the healed skin on it, since what it interpolates has none."""
+_INPAINT = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
+INPAINT_RADIUS_PX = 5
+GRAIN_SIGMA_PX = 4.0
+"""What is finer than this is grain, and comes from the healed skin."""
+
 GROW_PX = (6, 10)
 """Range of the number of pixels by which a removed part's hole exceeds the part."""
 FEATHER_PX = (4, 6)
@@ -137,7 +145,7 @@ class PatchFill(Method):
         """Draws a mode, its regions, and how far the hole exceeds the part."""
         if not has_face(base):
             return None
-        mode_draw, count_draw, grow, feather, *draws = rng.random(4 + len(SKIN)).tolist()
+        mode_draw, count_draw, fill_draw, grow, feather, *draws = rng.random(5 + len(SKIN)).tolist()
         mode = next(name for name, share in MODE_SHARES if mode_draw < share)
         weights, counts = MODES[mode]
         lacking = _lacking(base)
@@ -152,8 +160,10 @@ class PatchFill(Method):
         count = 1 + sum(count_draw >= share for share in counts[:-1])
         regions = sorted(name for _, name in sorted(keyed, reverse=True)[:count])
         parts = {part for name in regions for part in _about(mode, name) if base.area(INDEX[part])}
+        fill = "mirror" if mode == "mirror" else next(name for name, share in FILLS if fill_draw < share)
         return {
             "mode": mode,
+            "fill": fill,
             "regions": regions,
             "parts": sorted(parts, key=INDEX.__getitem__),
             "grow_px": _within(GROW_PX, grow),
@@ -200,6 +210,8 @@ def _forge(job: Job) -> Forged | Rejection:
         else:
             mask = np.bitwise_or.reduce(holes)
             filled = _heal_all(job.image, job.labels, mask)
+            if job.params["fill"] in _INPAINT:
+                filled = _inpaint(job.image, job.labels, mask, filled, _INPAINT[job.params["fill"]])
     except (NoFaceError, NoSkinError) as error:
         return Rejection(str(error))
     alpha = np.clip(cv2.distanceTransform(mask, cv2.DIST_L2, 5) / job.params["feather_px"], 0, 1)[..., None]
@@ -260,6 +272,20 @@ def _heal_all(image: Image, labels: LabelMap, holes: Region) -> Floats:
     filled = image.astype(np.float32)
     filled[box] = heal(image[box], holes[box], donors[box], rim[box])
     return filled
+
+
+def _inpaint(image: Image, labels: LabelMap, holes: Region, healed: Floats, algorithm: int) -> Floats:
+    """The library's inpainting of the holes, with the finest detail of the healed ones.
+
+    Hair, lashes and lips beside a hole are inpainted away as well before the hole alone is taken: the library
+    would draw them out into it.
+    """
+    clean = _shrunk(select(labels, ("skin", "nose")) & ~holes, 4)
+    unknown = holes | (_grown(holes, 14) & ~clean)
+    smooth = cv2.inpaint(image, unknown, INPAINT_RADIUS_PX, algorithm).astype(np.float32)
+    smooth = cv2.GaussianBlur(smooth, (0, 0), GRAIN_SIGMA_PX)
+    grain = healed - cv2.GaussianBlur(healed, (0, 0), GRAIN_SIGMA_PX)
+    return np.where(holes[..., None] > 0, np.clip(smooth + grain, 0, 255), healed)
 
 
 def _mirror(image: Floats, face: Face, labels: LabelMap, name: str, ellipse: Region) -> tuple[Floats, Region]:

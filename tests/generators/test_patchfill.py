@@ -11,14 +11,15 @@ from drawn_faces import BALD, GLASSES, HAT, LAUGHING, LONG_HAIR, PLAIN, Face, fa
 
 from generators.base import Family, Forged, Job, Rejection
 from generators.patchfill.heal import NoSkinError, fit, heal, membrane
-from generators.patchfill.method import BROW_TAILS, FEATHER_PX, GROW_PX, MIRROR, MODES, PARTS, SKIN, PatchFill
+from generators.patchfill.method import BROW_TAILS, FEATHER_PX, FILLS, GROW_PX, MIRROR, MODES, PARTS, SKIN, PatchFill
 from mmtt_build import masks, parts
 
 METHOD = PatchFill()
 
 
-def run(base: Face, mode: str, *regions: str, seed: int = 1) -> Forged | Rejection:
-    params = {"mode": mode, "regions": list(regions), "grow_px": 8, "feather_px": 5}
+def run(base: Face, mode: str, *regions: str, seed: int = 1, fill: str = "heal") -> Forged | Rejection:
+    fill = "mirror" if mode == "mirror" else fill
+    params = {"mode": mode, "fill": fill, "regions": list(regions), "grow_px": 8, "feather_px": 5}
     (made,) = METHOD.forge([Job("x", seed, params, base.image, base.labels)])
     return made
 
@@ -122,6 +123,7 @@ def test_plan_is_json_and_covers_every_region() -> None:
     made = plans(face(PLAIN), 1500)
     assert len(made) == 1500
     assert all(json.loads(json.dumps(plan)) == plan for plan in made)
+    assert {plan["fill"] for plan in made} == {"mirror", *(name for name, _ in FILLS)}
     seen = {(plan["mode"], region) for plan in made for region in plan["regions"]}
     assert seen == {(mode, region) for mode in MODES for region in MODES[mode][0]}
     for plan in made:
@@ -166,6 +168,21 @@ def test_no_room_is_a_rejection() -> None:
     top[top == parts.INDEX["skin"]] = parts.INDEX["hair"]
     made = run(Face(image, fringe, pristine), "smooth", "forehead")
     assert made == Rejection("no room for forehead")
+
+
+def test_the_librarys_inpainting_fills_the_same_hole_otherwise() -> None:
+    base = face(PLAIN)
+    made = {}
+    for fill, _ in FILLS:
+        result = run(base, "remove", "l_brow", fill=fill)
+        assert isinstance(result, Forged)
+        masks.check(base.image, result.image, result.mask)
+        made[fill] = result
+    assert (made["heal"].mask == made["telea"].mask).all()
+    assert len({result.image.tobytes() for result in made.values()}) == len(FILLS)
+    brow = parts.select(base.labels, ["l_brow"])
+    for result in made.values():  # skin is brighter than the brow that stood there
+        assert result.image[brow].mean() > base.image[brow].mean() + 8
 
 
 def test_membrane_continues_a_plane_exactly() -> None:
