@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+EVERYTHING := '.[models,dev]'
 DEMO ?= mmtt-demo
 
 .PHONY: demo test lint format bench clean
@@ -45,5 +46,5 @@ $(VENV)/.base: $(BIN)/uv pyproject.toml constraints.txt
 	$(call install,.)
 
 $(VENV)/.all: $(BIN)/uv pyproject.toml constraints.txt
-	$(call install,'.[models,dev]')
+	$(call install,$(EVERYTHING))
 	@touch $(VENV)/.base
