@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
-from generators.classical import EYES, Floats, Points, grey, grow, select, shrink, soften
+from generators.classical import EYES, Floats, Points, grey, grow, shrink, soften
+from mmtt_build import parts
 from mmtt_build.masks import Image, Mask
 from mmtt_build.parts import LabelMap
 
@@ -101,7 +102,7 @@ def _robust_surface(terms: Points, values: Points) -> Points:
 
 def relight(donor: Floats, labels: LabelMap, light: Light) -> Floats:
     """The donor in the base's light; eyes and teeth take half of it, since white is nearly white under any skin."""
-    keep = soften(select(labels, (*EYES, "mouth")).astype(np.float32), 2.0)[..., None]
+    keep = soften(parts.select(labels, (*EYES, "mouth")).astype(np.float32), 2.0)[..., None]
     lit = donor * light.ratio
     if light.gloss < 1:
         over = cv2.pow(np.maximum(lit / light.level, 1), light.gloss)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mmtt_build import parts
 from mmtt_build.parts import INDEX, LabelMap
 from mmtt_build.records import Pristine
 
@@ -89,13 +90,8 @@ def has_glasses(base: Pristine) -> bool:
 
 
 def select(labels: LabelMap, names: Iterable[str]) -> NDArray[np.uint8]:
-    """Pixels of a part map that belong to the named classes: (512, 512) uint8, 0 or 1.
-
-    `parts.select` in the form that OpenCV takes, and a quarter of its time.
-    """
-    table = np.zeros(256, np.uint8)
-    table[[INDEX[name] for name in names]] = 1
-    return np.asarray(cv2.LUT(labels, table), np.uint8)
+    """`parts.select` as 0 and 1 in (512, 512) uint8, the form that OpenCV takes."""
+    return parts.select(labels, names).view(np.uint8)
 
 
 def find_face(labels: LabelMap) -> Face:

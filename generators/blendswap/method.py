@@ -86,7 +86,7 @@ def _swap(job: Job) -> Forged | Rejection:
         if not classical.has_all(points, (*EYES, "nose", "lips")):
             return Rejection(f"the {whose} lacks eyes, nose or lips")
     unit = classical.eye_distance(base_points)
-    box = classical.box_around(classical.select(job.labels, FACE), pad_px=8)
+    box = classical.box_around(parts.select(job.labels, FACE), pad_px=8)
     brow_top = min(base_points[eye][:, 1].min() for eye in EYES) - 0.9 * unit
     box = replace(box, top=max(box.top, int(brow_top)))  # no outline reaches further up the forehead
     sampling = _align(box, base_points, donor_points, unit)
@@ -110,13 +110,13 @@ def _swap(job: Job) -> Forged | Rejection:
 
     outline = _outline(plan, base_labels, seen_labels, unit, above)
     needed = [(EYES, "eyes"), (NOSE, "nose"), (MOUTH, "lips")]
-    lips = classical.select(base_labels, MOUTH) | classical.select(seen_labels, MOUTH)
+    lips = parts.select(base_labels, MOUTH) | parts.select(seen_labels, MOUTH)
     beard, share = blending.beard_gap(base, donor, lips, skin, light, unit)
     if share > _BEARD:
         # Half a beard deceives nobody: where only one face wears one, the swap ends under the nose.
         foot = base_points["nose"][2] - (base_points["l_eye"].mean(axis=0) + base_points["r_eye"].mean(axis=0)) / 2
         outline &= classical.above_eyes(box, base_points, -float(np.linalg.norm(foot)))
-        noses = classical.select(base_labels, NOSE) | classical.select(seen_labels, NOSE)
+        noses = parts.select(base_labels, NOSE) | parts.select(seen_labels, NOSE)
         allowed &= noses | ~classical.grow(beard, 3)
         needed.pop()
     support = _settle(classical.ripple(outline, plan["elastic"] * unit, rng) & allowed, base_labels, seen_labels, plan)
@@ -161,7 +161,7 @@ def _outline(plan: Params, base: LabelMap, donor: LabelMap, unit: float, above: 
     margin = plan["margin"] * unit
 
     def both(names: Sequence[str]) -> tuple[Mask, Mask]:
-        return classical.select(base, names), classical.select(donor, names)
+        return parts.select(base, names), parts.select(donor, names)
 
     if plan["shape"] == "t-zone":
         bar = classical.hull(*both((*EYES, *BROWS)))
@@ -172,7 +172,7 @@ def _outline(plan: Params, base: LabelMap, donor: LabelMap, unit: float, above: 
     inner = classical.grow(classical.hull(*both((*EYES, *BROWS, *NOSE, *MOUTH))), margin)
     if plan["shape"] == "inner-hull":
         return inner
-    lower = classical.select(base, FACE) & ~above
+    lower = parts.select(base, FACE) & ~above
     return inner | classical.shrink(classical.hull(lower), 0.5 * margin)
 
 
@@ -185,7 +185,7 @@ def _settle(support: Mask, base: LabelMap, donor: LabelMap, plan: Mapping[str, A
     )
     if plan["shape"] == "below-brows" or not whole:
         # A bar over both brows: the forehead above it would be a strip of its own, and falls off with `largest`.
-        brows = classical.hull(classical.select(base, BROWS), classical.select(donor, BROWS))
-        below = classical.select(base, (*EYES, *NOSE)) | classical.select(donor, (*EYES, *NOSE))
+        brows = classical.hull(parts.select(base, BROWS), parts.select(donor, BROWS))
+        below = parts.select(base, (*EYES, *NOSE)) | parts.select(donor, (*EYES, *NOSE))
         support = support & ~(classical.grow(brows, 5) & ~classical.grow(below, 4))
     return classical.largest(support)

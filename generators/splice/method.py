@@ -124,7 +124,7 @@ def _face(image: Image, labels: LabelMap) -> _Face | str:
     points = classical.part_points(labels)
     if not classical.has_all(points, EYES):
         return "lacks an eye"
-    box = classical.box_around(classical.select(labels, FACE), pad_px=8)
+    box = classical.box_around(parts.select(labels, FACE), pad_px=8)
     clear = classical.clear_face(
         image[box.window].astype(np.float32), labels[box.window], classical.above_eyes(box, points)
     )
@@ -172,7 +172,7 @@ def _lay(name: str, base: _Face, donor: _Face, plan: Params, rng: np.random.Gene
     classes = PATCHES[name]
     kind = name.split("_")[-1]
     margin = _MARGINS[kind] * plan["margin"] * unit
-    box = classical.box_around(classical.select(base.labels, classes), pad_px=round(2 * margin) + 12)
+    box = classical.box_around(parts.select(base.labels, classes), pad_px=round(2 * margin) + 12)
     seen_image, seen_labels = classical.sample(donor.image, donor.labels, classical.similarity_map(box, there))
     here_labels = base.labels[box.window]
     here, seen = image[box.window].astype(np.float32), seen_image.astype(np.float32)
@@ -208,8 +208,8 @@ def _anchors(name: str, face: _Face) -> Points:
 def _support(classes: Sequence[str], base: LabelMap, donor: LabelMap, margin_px: float) -> Mask:
     """The part of both faces with its surround, clear of the features that stay and of all that covers either face."""
     others = [name for name in FEATURES if name not in classes]
-    part = classical.select(base, classes) | classical.select(donor, classes)
-    stay = classical.select(base, others) | classical.select(donor, others)
-    open_skin = classical.select(base, FACE) & classical.select(donor, FACE)
+    part = parts.select(base, classes) | parts.select(donor, classes)
+    stay = parts.select(base, others) | parts.select(donor, others)
+    open_skin = parts.select(base, FACE) & parts.select(donor, FACE)
     around = classical.grow(classical.hull(part), margin_px)
     return classical.largest(around & classical.shrink(open_skin, 2) & ~(classical.grow(stay, 4) & ~part))

@@ -79,7 +79,7 @@ def test_a_workspace_from_nothing_to_a_verified_release(tmp_path: Path, portrait
         (("build", "ingest", "-w", "W"), 2, "no source named"),
         (("build", "ingest", "-w", "W", "--celebamask-hq", "nowhere"), 1, "nowhere is not a folder"),
         (("build", "ingest", "-w", "W", "--folder", "W", "--class-order", "alphabetical"), 2, "celebamask-hq, bisenet"),
-        (("build", "ingest", "-w", "W", "--folder", "W", "--exclude", "no.txt"), 2, "exclusion list no.txt is not a file"),
+        (("build", "ingest", "-w", "W", "--folder", "W", "--exclude", "no.txt"), 2, "list no.txt is not a file"),
         (("build", "generate", "-w", "W"), 2, "no usable image"),
         (("build", "generate", "-w", "W", "--method", "wrap"), 2, "did you mean warp?"),
         (("build", "generate", "-w", "W", "--shard", "9/3"), 2, "3/16"),

@@ -24,18 +24,12 @@ def picture(rng: np.random.Generator, level: float, size: int = 96) -> np.ndarra
     return (level + 6 * rng.standard_normal((size, size, 3))).astype(np.float32)
 
 
-def test_select_agrees_with_the_vocabulary() -> None:
-    labels = face(PLAIN).labels
-    for names in (("skin",), classical.FACE, classical.FEATURES, ("hair", "hat")):
-        assert np.array_equal(classical.select(labels, names), parts.select(labels, names))
-
-
 def test_part_points_lie_on_their_parts_and_keep_sides() -> None:
     labels = face(LAUGHING).labels
     points = classical.part_points(labels)
     for name in ("l_eye", "r_eye", "l_brow", "r_brow"):
         x, y = np.rint(points[name]).astype(int).T
-        near = classical.grow(classical.select(labels, (name,)), 4)
+        near = classical.grow(parts.select(labels, (name,)), 4)
         assert near[y, x].all()
         assert points[name][0, 0] < points[name][1, 0]
     assert points["l_eye"][:, 0].mean() > points["r_eye"][:, 0].mean()
@@ -54,7 +48,7 @@ def test_part_points_leave_out_what_is_missing() -> None:
 def test_mirror_is_its_own_inverse_and_swaps_sides() -> None:
     image, labels, _ = face(PLAIN)
     flipped, flipped_labels = classical.mirror(image, labels)
-    assert np.array_equal(classical.select(flipped_labels, ("l_eye",)), parts.select(labels, ("r_eye",))[:, ::-1])
+    assert np.array_equal(parts.select(flipped_labels, ("l_eye",)), parts.select(labels, ("r_eye",))[:, ::-1])
     back, back_labels = classical.mirror(flipped, flipped_labels)
     assert np.array_equal(back, image) and np.array_equal(back_labels, labels)
 
@@ -109,7 +103,7 @@ def test_clear_face_leaves_out_hair_and_dark_strands() -> None:
     above = classical.above_eyes(Box(0, 512, 0, 512), points)
     pixels = image.astype(np.float32)
     clear = classical.clear_face(pixels, labels, above)
-    assert not (clear & classical.select(labels, ("hair",))).any()
+    assert not (clear & parts.select(labels, ("hair",))).any()
     x, y = ((points["l_eye"].mean(axis=0) + points["r_eye"].mean(axis=0)) / 2 - (0, 60)).astype(int)
     assert clear[y, x]
     pixels[y - 5 : y + 5, x - 5 : x + 5] = 5
