@@ -115,11 +115,14 @@ MODES = {
 MODE_SHARES = (("remove", 0.32), ("shorten", 0.42), ("smooth", 0.72), ("mirror", 1.0))
 """Cumulative shares of the modes."""
 
-FILLS = (("heal", 0.7), ("telea", 0.85), ("navier-stokes", 1.0))
-"""Cumulative shares of what fills a hole: our healing, or OpenCV's inpainting (Telea 2004, Bertalmio et al. 2001) with
-the grain of the healed skin on it, since what it interpolates has none."""
+FILLS = (("heal", 0.6), ("telea", 0.8), ("navier-stokes", 1.0))
+"""Cumulative shares of what fills the hole of a removed or shortened part: our healing, or OpenCV's inpainting (Telea
+2004, Bertalmio et al. 2001) with the grain of the healed skin on it, since what it interpolates has none. Patches
+of skin are always healed: the library darkens them with whatever hair or shadow is near."""
 _INPAINT = {"telea": cv2.INPAINT_TELEA, "navier-stokes": cv2.INPAINT_NS}
 INPAINT_RADIUS_PX = 5
+CLEARED_PX = 30
+"""Around a hole, everything but skin is inpainted away with it, this far."""
 GRAIN_SIGMA_PX = 4.0
 """What is finer than this is grain, and comes from the healed skin."""
 
@@ -160,7 +163,7 @@ class PatchFill(Method):
         count = 1 + sum(count_draw >= share for share in counts[:-1])
         regions = sorted(name for _, name in sorted(keyed, reverse=True)[:count])
         parts = {part for name in regions for part in _about(mode, name) if base.area(INDEX[part])}
-        fill = "mirror" if mode == "mirror" else next(name for name, share in FILLS if fill_draw < share)
+        fill = {"mirror": "mirror", "smooth": "heal"}.get(mode) or next(n for n, share in FILLS if fill_draw < share)
         return {
             "mode": mode,
             "fill": fill,
@@ -281,7 +284,7 @@ def _inpaint(image: Image, labels: LabelMap, holes: Region, healed: Floats, algo
     would draw them out into it.
     """
     clean = _shrunk(select(labels, ("skin", "nose")) & ~holes, 4)
-    unknown = holes | (_grown(holes, 14) & ~clean)
+    unknown = holes | (_grown(holes, CLEARED_PX) & ~clean)
     smooth = cv2.inpaint(image, unknown, INPAINT_RADIUS_PX, algorithm).astype(np.float32)
     smooth = cv2.GaussianBlur(smooth, (0, 0), GRAIN_SIGMA_PX)
     grain = healed - cv2.GaussianBlur(healed, (0, 0), GRAIN_SIGMA_PX)
