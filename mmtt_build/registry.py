@@ -30,20 +30,28 @@ class Registry:
         added = {point.name: point.value for point in entry_points(group=self.group)} if self.group else {}
         return {**added, **self.builtin}
 
-    def get(self, name: str) -> Any:
-        """The object registered under a name.
+    def target(self, name: str) -> str:
+        """Where a name leads, without importing it.
 
         Raises:
             ConfigError: unknown name; the closest ones are listed.
         """
         # Entry points are looked at only for a name that is not ours: that takes milliseconds.
-        target = self.builtin.get(name) or self.table().get(name)
-        if target is None:
+        found = self.builtin.get(name) or self.table().get(name)
+        if found is None:
             table = self.table()
             close = difflib.get_close_matches(name, table, 3)
             meant = f"did you mean {' or '.join(close)}?" if close else ""
             raise ConfigError(f"unknown {self.kind} '{name}'", f"{meant} known: {', '.join(sorted(table))}".strip())
-        module, _, attribute = target.partition(":")
+        return found
+
+    def get(self, name: str) -> Any:
+        """The object registered under a name.
+
+        Raises:
+            ConfigError: unknown name.
+        """
+        module, _, attribute = self.target(name).partition(":")
         return getattr(import_module(module), attribute)
 
 

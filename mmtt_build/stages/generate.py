@@ -103,7 +103,7 @@ def generate(
         ConfigError: unknown method, or one without a share in the recipe's mix.
     """
     for name in methods:
-        METHODS.get(name)
+        METHODS.target(name)
         if not workspace.recipe.mix.get(name):
             raise ConfigError(
                 f"method '{name}' has no share in [mix] of {workspace.root / 'mmtt.toml'}", f"add {name} = ..."

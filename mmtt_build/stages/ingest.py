@@ -223,9 +223,19 @@ def group(workspace: Workspace) -> int:
     new = np.nonzero(~pc.is_in(table["id"], old["id"].combine_chunks()).to_numpy())[0]
     if not len(new):
         return 0
-    from scipy.sparse import coo_array  # here: a second of import that workers and runs without news do not need
+    recipe = workspace.recipe
+    old = workspace.groups.read()
+    table = workspace.pristine.read(["id", "status"])
+    table = table.filter(pc.equal(table["status"], "ok"))
+    grouped = pc.is_in(table["id"], old["id"].combine_chunks())
+    if pc.all(grouped).as_py() is not False:
+        return 0
+    from scipy.sparse import coo_array  # here: half a second of import that worker processes do not need
     from scipy.sparse.csgraph import connected_components
 
+    new = np.nonzero(~grouped.to_numpy())[0]
+    facts = workspace.pristine.read(["id", "status", "identity", "phash"])
+    table = facts.filter(pc.equal(facts["status"], "ok"))
     ids = table["id"].to_pylist()
     columns = (old[name].to_pylist() for name in old.schema.names)
     assigned = {name: (of, split) for name, of, split in zip(*columns, strict=True)}

@@ -119,7 +119,9 @@ def plan(workspace: Workspace, *, total: int = 0, dry_run: bool = False) -> Summ
     """
     recipe = workspace.recipe
     group(workspace)
-    methods = {name: METHODS.get(name)() for name, share in sorted(recipe.mix.items()) if share > 0}
+    mix = {name: share for name, share in sorted(recipe.mix.items()) if share > 0}
+    for name in mix:
+        METHODS.target(name)
     images = _images_per_split(workspace)
     if not images:
         raise ConfigError("no usable image with a part map in this workspace", "mmtt build ingest, then mmtt status")
@@ -133,12 +135,13 @@ def plan(workspace: Workspace, *, total: int = 0, dry_run: bool = False) -> Summ
     shares = {split: share for split, share in recipe.split.shares().items() if share and split in images}
     missing = {
         (name, split): goal - had[name, split]
-        for name, count in _apportion(wanted, {name: recipe.mix[name] for name in methods}).items()
+        for name, count in _apportion(wanted, mix).items()
         for split, goal in _apportion(count, shares).items()
         if goal > had[name, split]
     }
     if not missing:
         return summary
+    methods = {name: METHODS.get(name)() for name in mix}
     planner = _Planner(Faces.load(workspace), recipe.plan.seed, recipe.plan.sequential, before)
     rows: list[dict[str, Any]] = []
     for (name, split), count in missing.items():
