@@ -30,13 +30,6 @@ BISENET_CLASSES = (
 
 INDEX = {name: i for i, name in enumerate(CLASSES)}
 
-COLOURS = (
-    (0, 0, 0), (204, 0, 0), (76, 153, 0), (204, 204, 0), (51, 51, 255), (204, 0, 204), (0, 255, 255),
-    (255, 204, 204), (102, 51, 0), (255, 0, 0), (102, 204, 0), (255, 255, 0), (0, 0, 153), (0, 0, 204),
-    (255, 51, 153), (0, 204, 204), (0, 51, 0), (255, 153, 51), (0, 204, 0),
-)  # fmt: skip
-"""CelebAMask-HQ's official RGB colour of each class, in the order of `CLASSES`."""
-
 LABELS = (
     "eye", "pupil", "lip", "mouth", "nose", "ear", "cheek", "forehead", "chin", "jaw", "eyebrow", "tooth",
     "tongue", "beard", "mustache", "skin", "hair", "wrinkle", "freckle", "scar", "dimple",

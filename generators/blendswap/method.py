@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
@@ -65,9 +64,6 @@ class BlendSwap(Method):
             "feather": round(0.08 + 0.14 * rng.random(), 3),
             "elastic": round(0.06 * rng.random(), 3),
         }
-
-    def prepare(self, device: str, weights: Path | None) -> None:
-        """Nothing to load."""
 
     def forge(self, batch: Sequence[Job]) -> list[Forged | Rejection]:
         """Makes one swap per job."""

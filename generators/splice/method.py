@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import cv2
@@ -69,9 +68,6 @@ class Splice(Method):
             "margin": round(0.12 + 0.06 * rng.random(), 3),
             "feather": round(0.04 + 0.03 * rng.random(), 3),
         }
-
-    def prepare(self, device: str, weights: Path | None) -> None:
-        """Nothing to load."""
 
     def forge(self, batch: Sequence[Job]) -> list[Forged | Rejection]:
         """Splices one face per job; a patch that would not fit is left out, and without any the job is rejected."""

@@ -67,7 +67,6 @@ class Geometry:
     landmarks: NDArray[np.float32]
     unit: float
     turn: float
-    nose_width: float
 
     @property
     def upper_lip(self) -> Points:
@@ -243,7 +242,7 @@ def build(person: Person, shot: Shot) -> Geometry:
         nose_outline=pose(outline), nose_base=base_2d, nostrils=(pose(nostrils[0]), pose(nostrils[1])), alae=pose(alae),
         lip_top=lips[0], lip_inner_top=lips[1], lip_inner_bottom=lips[2], lip_bottom=lips[3],
         ears=(pose(ears[0]), pose(ears[1])), neck=neck, hairline=pose(hairline), folds=(pose(folds[0]), pose(folds[1])),
-        landmarks=landmarks, unit=pose.unit, turn=shot.yaw, nose_width=ala * pose.unit,
+        landmarks=landmarks, unit=pose.unit, turn=shot.yaw,
     )  # fmt: skip
 
 
