@@ -23,8 +23,11 @@ class Folder(Source):
     def __init__(self, root: Path, options: Options) -> None:
         super().__init__(root, options)
         self.labels = root / "labels"
+        # Names, not paths: a path object takes ten times the memory of its name.
         self.images = sorted(
-            p for p in root.rglob("*") if p.suffix.lower() in _SUFFIXES and not p.is_relative_to(self.labels)
+            p.relative_to(root).as_posix()
+            for p in root.rglob("*")
+            if p.suffix.lower() in _SUFFIXES and not p.is_relative_to(self.labels)
         )
         if not self.images:
             raise SourceError(f"{root} has no image ({', '.join(_SUFFIXES)})", "name a folder of aligned faces")
@@ -35,8 +38,9 @@ class Folder(Source):
 
     def items(self) -> Iterator[Item]:
         """The images in path order; names keep what is readable of the path and end in a digest of all of it."""
-        for path in self.images:
-            relative = path.relative_to(self.root)
+        for name in self.images:
+            relative = Path(name)
+            path = self.root / relative
             stem = re.sub(r"[^A-Za-z0-9]+", "-", relative.with_suffix("").as_posix()).strip("-")[-40:]
             labels = (self.labels / relative).with_suffix(".png")
             yield Item(

@@ -39,6 +39,9 @@ HASH_SIDE = 16
 (JPEG 50, half size, brightness +15 %, shift of 4 px, zoom of 2 %) in 34 or fewer; 64 bits separate 16 from 10."""
 
 
+_BLOCK = 1024
+"""Hashes that are compared at once: two blocks and their products take 6 MB, however many images there are."""
+
 BRIDGE = "near-duplicate of images in different splits"
 """Reason of an image that would join identity groups of different splits."""
 
@@ -286,14 +289,21 @@ def _near_duplicates(hashes: pa.ChunkedArray, new: NDArray[np.int64], bits: int)
     """Pairs of row numbers, at least one of them new, whose 256-bit hashes differ in at most `bits` bits.
 
     Exhaustive and exact: with bits as +1 and -1 the product of two hashes is 256 - 2 x distance, and matrix
-    products are what a CPU does fastest. 100,000 new images take about half a minute, once.
+    products are what a CPU does fastest. 100,000 new images take about a minute, once.
     """
     order = np.concatenate([np.setdiff1d(np.arange(len(hashes)), new), new])
-    unpacked = np.unpackbits(np.frombuffer(b"".join(hashes.to_pylist()), np.uint8).reshape(-1, 32), axis=1)[order]
-    signs = unpacked.astype(np.float32) * 2 - 1
+    packed = np.frombuffer(b"".join(hashes.to_pylist()), np.uint8).reshape(-1, 32)[order]
+
+    def signs(start: int) -> NDArray[np.float32]:
+        bits_of = np.unpackbits(packed[start : start + _BLOCK], axis=1)
+        return bits_of.astype(np.float32) * 2 - 1
+
     pairs: list[tuple[int, int]] = []
-    for start in range(len(order) - len(new), len(order), 128):
-        stop = min(start + 128, len(order))
-        first, second = np.nonzero(signs[start:stop] @ signs[:stop].T >= 256 - 2 * bits)
-        pairs += [(int(order[a + start]), int(order[b])) for a, b in zip(first, second, strict=True) if a + start != b]
+    for start in range(len(order) - len(new), len(order), _BLOCK):
+        rows = signs(start)
+        for other in range(0, start + len(rows), _BLOCK):
+            first, second = np.nonzero(rows @ signs(other).T >= 256 - 2 * bits)
+            first, second = first + start, second + other
+            earlier = second < first
+            pairs += zip(order[first[earlier]].tolist(), order[second[earlier]].tolist(), strict=True)
     return pairs

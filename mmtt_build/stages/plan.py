@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mmtt_build.config import SPLITS
 from mmtt_build.errors import ConfigError
+from mmtt_build.parts import CLASSES
 from mmtt_build.records import Pristine
 from mmtt_build.registry import METHODS
 from mmtt_build.seeds import digest, ranks, remix, rng_for, seed_for
@@ -42,40 +43,77 @@ _POSE_WEIGHTS = np.array([6.0, 3.0, 3.0, 1.5, 1 / 25, 1 / 12, 1 / 12])
 
 @dataclass(slots=True)
 class Faces:
-    """The usable images as columns: what planning knows, without pixels."""
+    """The usable images as columns: what planning knows, without pixels. Columns, since a record each is 2 kB.
 
-    records: list[Pristine]
+    Attributes:
+        ids: of the images.
+        licences: of the images.
+        areas: (N, 19) pixel counts.
+        points: (N, 10), NaN where the part map lacks one.
+        skin: (N, 3) mean L, a, b; NaN without skin.
+        split: (N,) names.
+        group: (N,) numbers of identity groups.
+        groups: names of the identity groups by number.
+        pose: (N, 7) weighted pose and skin features; NaN without the points.
+    """
+
+    ids: list[str]
+    licences: list[str]
+    areas: NDArray[np.int32]
+    points: NDArray[np.float32]
+    skin: NDArray[np.float32]
     split: NDArray[np.str_]
     group: NDArray[np.int64]
+    groups: list[str]
     pose: NDArray[np.float64]
 
     @staticmethod
     def load(workspace: Workspace) -> Faces:
-        """Usable images that have a part map, in id order."""
-        table = workspace.pristine.read(["id", "status", "licence", "parts", "part_areas", "points", "skin_lab"])
-        table = table.filter(pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["parts"])))
+        """Usable images that have a part map and a group, in id order."""
         groups = workspace.groups.read()
-        of = dict(zip(groups["id"].to_pylist(), groups["identity_group"].to_pylist(), strict=True))
-        split = dict(zip(groups["id"].to_pylist(), groups["split"].to_pylist(), strict=True))
-        names = ("id", "licence", "part_areas", "points", "skin_lab")
-        records = [
-            Pristine(name, of[name], licence, tuple(areas), tuple(points), tuple(lab))
-            for name, licence, areas, points, lab in zip(*(table[c].to_pylist() for c in names), strict=True)
-            if name in of
-        ]
-        numbers: dict[str, int] = {}
+        table = workspace.pristine.read(["id", "status", "licence", "parts", "part_areas", "points", "skin_lab"])
+        usable = pc.and_(pc.equal(table["status"], "ok"), pc.is_valid(table["parts"]))
+        table = table.filter(pc.and_(usable, pc.is_in(table["id"], groups["id"].combine_chunks())))
+        groups = groups.take(pc.index_in(table["id"], groups["id"].combine_chunks()))
+        encoded = groups["identity_group"].combine_chunks().dictionary_encode()
+        points, skin = _fixed(table["points"], 10), _fixed(table["skin_lab"], 3)
         return Faces(
-            records,
-            np.array([split[r.id] for r in records], dtype="U5"),
-            np.array([numbers.setdefault(r.identity_group, len(numbers)) for r in records], np.int64),
-            _pose([r.points for r in records], [r.skin_lab for r in records]),
+            table["id"].to_pylist(),
+            table["licence"].to_pylist(),
+            _fixed(table["part_areas"], len(CLASSES)).astype(np.int32),
+            points,
+            skin,
+            np.array(groups["split"].to_pylist(), dtype="U5"),
+            encoded.indices.to_numpy().astype(np.int64),
+            encoded.dictionary.to_pylist(),
+            _pose(points.astype(np.float64), skin.astype(np.float64)),
+        )
+
+    def record(self, index: int) -> Pristine:
+        """The facts about one image."""
+        points, skin = self.points[index], self.skin[index]
+        return Pristine(
+            self.ids[index],
+            self.groups[self.group[index]],
+            self.licences[index],
+            tuple(self.areas[index].tolist()),
+            () if np.isnan(points[0]) else tuple(points.tolist()),
+            () if np.isnan(skin[0]) else tuple(skin.tolist()),
         )
 
 
-def _pose(points: Sequence[tuple[float, ...]], skin: Sequence[tuple[float, ...]]) -> NDArray[np.float64]:
-    """Weighted pose and skin features, (N, 7); NaN without the five points."""
-    filled = [p if p and s else (np.nan,) * 10 for p, s in zip(points, skin, strict=True)]
-    left, right, nose, mouth_left, mouth_right = np.array(filled, np.float64).reshape(-1, 5, 2).swapaxes(0, 1)
+def _fixed(column: pa.ChunkedArray, width: int) -> NDArray[np.float32]:
+    """A column of lists that have `width` numbers or none, as (N, width); NaN for none."""
+    lists = column.combine_chunks()
+    full = pc.fill_null(pc.equal(pc.list_value_length(lists), width), False).to_numpy(zero_copy_only=False)
+    filled = np.full((len(lists), width), np.nan, np.float32)
+    filled[full] = lists.filter(pa.array(full)).flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+    return filled
+
+
+def _pose(points: NDArray[np.float64], skin: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted pose and skin features, (N, 7), of points (N, 10) and skin (N, 3)."""
+    left, right, nose, mouth_left, mouth_right = points.reshape(-1, 5, 2).swapaxes(0, 1)
     axis = left - right
     distance = np.linalg.norm(axis, axis=1)
     x = axis / distance[:, None]
@@ -87,8 +125,7 @@ def _pose(points: Sequence[tuple[float, ...]], skin: Sequence[tuple[float, ...]]
 
     features = [along(nose - middle, x), along(nose - middle, y), along(mouth - middle, y)]
     features.append(along(mouth_left - mouth_right, x))
-    colour = np.array([s or (np.nan,) * 3 for s in skin], np.float64).reshape(-1, 3)
-    return np.column_stack([*features, colour]) * _POSE_WEIGHTS
+    return np.column_stack([*features, skin]) * _POSE_WEIGHTS
 
 
 @dataclass(slots=True)
@@ -185,9 +222,9 @@ class _Planner:
         self.faces = faces
         self.seed = seed
         self.sequential = sequential
-        self.index = {record.id: i for i, record in enumerate(faces.records)}
+        self.index = {name: i for i, name in enumerate(faces.ids)}
         self.ranks = ranks(self.index)
-        self.used = np.zeros(len(faces.records), np.int64)
+        self.used = np.zeros(len(faces.ids), np.int64)
         self.parents: dict[str, list[tuple[str, str, int]]] = {split: [] for split in SPLITS}
         columns = ("forgery_id", "method", "split", "base_id", "parent_id")
         fixed_geometry = {name for name in set(before["method"].to_pylist()) if not METHODS.get(name).changes_geometry}
@@ -225,18 +262,18 @@ class _Planner:
         parents: list[tuple[str, str, int]],
         donors: _Donors | None,
     ) -> dict[str, Any] | None:
-        seed = seed_for(self.seed, method.name, split, number, self.faces.records[index].id)
+        seed = seed_for(self.seed, method.name, split, number, self.faces.ids[index])
         rng = np.random.default_rng(seed)
         parent = None
         if donors is None and parents and rng.random() < self.sequential:
             parent, _, index = parents[int(rng.integers(len(parents)))]
-        base = self.faces.records[index]
+        base = self.faces.record(index)
         source, params = None, None
         if donors is None:
             params = method.plan(rng, base, None)
         else:
             for candidate in donors.near(index):
-                source = self.faces.records[candidate]
+                source = self.faces.record(candidate)
                 params = method.plan(rng, base, source)
                 if params is not None:
                     break

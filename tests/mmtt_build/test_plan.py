@@ -73,7 +73,7 @@ def test_bases_are_used_evenly(planned: Workspace) -> None:
 
 def test_donors_resemble_the_base(planned: Workspace) -> None:
     faces = Faces.load(planned)
-    pose = {record.id: faces.pose[i] for i, record in enumerate(faces.records)}
+    pose = dict(zip(faces.ids, faces.pose, strict=True))
     rows = [row for row in planned.plan.read().to_pylist() if row["source_id"]]
     chosen = [float(np.square(pose[r["base_id"]] - pose[r["source_id"]]).sum()) for r in rows]
     chance = [float(np.square(pose[a["base_id"]] - pose[b["source_id"]]).sum()) for a, b in pairwise(rows)]
