@@ -70,7 +70,7 @@ class FFHQ(Source):
             path=path,
             parts=landmarks,
             official_split=category,
-            licence=self.options.licence or _text(meta.get("license")) or UNKNOWN_LICENCE,
+            licence=_text(meta.get("license")) or self.options.licence or UNKNOWN_LICENCE,
             licence_url=_text(meta.get("license_url")),
             author=_text(meta.get("author")),
             url=_text(meta.get("photo_url")),

@@ -33,4 +33,4 @@ class Portraits(Source):
         """The images of both layouts; names begin with the layout's first letter."""
         for name, layout in self.layouts.items():
             for item in layout.items():
-                yield replace(item, name=f"{name[0]}{item.name}", official_split=None, url=None)
+                yield replace(item, name=f"{name[0]}{item.name}", licence=LICENCE, official_split=None, url=None)

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -263,3 +264,8 @@ def test_landmark_maps_use_our_classes(dataset, portraits):
     labels = item.parts.load(portraits / "ffhq")
     assert labels.shape == (512, 512)
     assert parts.areas(labels)[parts.INDEX["skin"]] > 20_000
+
+
+def test_a_licence_named_by_the_user_is_for_images_that_name_none(portraits: Path) -> None:
+    licences = {item.licence for item in FFHQ(portraits / "ffhq", Options(licence="mine")).items()}
+    assert licences == {"CC0 1.0"}
