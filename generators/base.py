@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from mmtt_build.masks import Image, Mask
 from mmtt_build.parts import LabelMap
 from mmtt_build.records import Pristine
+from mmtt_build.weights import Weights
 
 Params = Mapping[str, Any]
 """JSON-able parameters of one forgery: all that shaped it beside its inputs and its seed."""
@@ -63,10 +63,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Forged:
-    """What a method made: image (512, 512, 3) uint8 RGB and the mask (512, 512) bool its process defined."""
+    """What a method made.
+
+    Attributes:
+        image: (512, 512, 3) uint8 RGB.
+        mask: (512, 512) bool, what the process defined.
+        facts: JSON-able facts known only now that shaped the image or tell how well it worked: digests of the weights,
+            precision, batch size, similarity to the donor. They go into the row beside the planned parameters.
+    """
 
     image: Image
     mask: Mask
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +84,21 @@ class Rejection:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoOptions:
+    """Options of a method that has none."""
+
+
 class Method(ABC):
-    """A way to forge. Subclasses are created without arguments, once per process.
+    """A way to forge. One instance plans; one per process and device forges.
 
     Attributes:
         name: as in the recipe and in the tables.
         family: the kind of forgery.
+        Options: frozen dataclass of what `[methods.<name>]` of the recipe may say, with defaults that work. Its
+            `__post_init__` raises ValueError("key: what is wrong") for values that make no sense.
+        neural: whether it runs on a device (`--device`), in one process per device, between a decode and an encode
+            pool. Others run on all cores, an image at a time.
         needs_source: whether a donor is drawn for each row.
         batch_size: how many jobs `forge` likes to get at once.
         mask_origin: "process" where the mask is what the process itself changed, "composite" where the method repaints
@@ -91,18 +108,35 @@ class Method(ABC):
 
     name: ClassVar[str]
     family: ClassVar[Family]
+    Options: ClassVar[type] = NoOptions
+    neural: ClassVar[bool] = False
     needs_source: ClassVar[bool] = False
-    batch_size: ClassVar[int] = 1
+    batch_size: int = 1
     mask_origin: ClassVar[str] = "process"
     changes_geometry: ClassVar[bool] = False
+
+    def __init__(self, options: Any = None) -> None:
+        self.options = self.Options() if options is None else options
 
     @abstractmethod
     def plan(self, rng: np.random.Generator, base: Pristine, source: Pristine | None) -> Params | None:
         """Draws the parameters of one forgery from facts alone, or None if this base cannot carry it."""
 
-    def prepare(self, device: str, weights: Path | None) -> None:  # noqa: B027 - weights-free methods need nothing
-        """Loads what `forge` needs, once per process and device ("cpu", "cuda:0")."""
+    def weights(self, params: Params) -> Sequence[str]:
+        """Names of the catalogue's checkpoints that forging with these parameters needs; pure."""
+        return ()
+
+    def batch_key(self, params: Params) -> str:
+        """Rows of one key may share a batch, and rows of one key come one after another; pure."""
+        return ""
+
+    def prepare(self, device: str, weights: Weights) -> None:  # noqa: B027 - weights-free methods need nothing
+        """Called once per process, before `forge`: remembers or loads what is needed on a device ("cpu", "cuda:0").
+
+        Raises:
+            WeightsMissing, WeightsError, TermsNotAccepted: of a checkpoint.
+        """
 
     @abstractmethod
     def forge(self, batch: Sequence[Job]) -> list[Forged | Rejection]:
-        """Makes one forgery per job, in order."""
+        """Makes one forgery per job, in order; all jobs of a batch have one `batch_key`."""

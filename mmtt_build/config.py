@@ -112,6 +112,7 @@ class Recipe:
     Attributes:
         sources: folder per source adapter, for `mmtt build ingest` without arguments and `mmtt build run`.
         mix: share of the forgeries per method; sums to 1.
+        methods: options per method, as its own `Options` names them; `options` reads them.
     """
 
     dataset: Dataset = field(default_factory=Dataset)
@@ -121,6 +122,7 @@ class Recipe:
     qc: Qc = field(default_factory=Qc)
     sources: Mapping[str, str] = field(default_factory=dict)
     mix: Mapping[str, float] = field(default_factory=_default_mix)
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def load(path: Path) -> Recipe:
@@ -143,6 +145,27 @@ def load(path: Path) -> Recipe:
     recipe: Recipe = _Reader(path, text).record(Recipe, data, ())
     _check(recipe, _Reader(path, text))
     return recipe
+
+
+def options(path: Path, method: str, kind: type) -> Any:
+    """The options of a method, from the table `[methods.<method>]` of a recipe that `load` has accepted.
+
+    Args:
+        path: of the recipe.
+        method: its name.
+        kind: frozen dataclass of its options.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    text = path.read_text(encoding="utf-8-sig")
+    at = ("methods", method)
+    reader = _Reader(path, text)
+    try:
+        return reader.record(kind, tomllib.loads(text).get("methods", {}).get(method, {}), at)
+    except ValueError as error:
+        key, _, message = str(error).partition(": ")
+        raise reader.error((*at, key), message, f"mend [methods.{method}]") from error
 
 
 class _Reader:
@@ -183,6 +206,13 @@ class _Reader:
         return kind(**values)
 
     def value(self, kind: Any, value: Any, at: tuple[str, ...]) -> Any:
+        if kind is Any:
+            return value
+        if get_origin(kind) is tuple:
+            kinds = get_args(kind)
+            if not isinstance(value, list) or len(value) != len(kinds):
+                raise self.error(at, f"is {value!r}, needs {len(kinds)} values in brackets", "e.g. [0.5, 1.0]")
+            return tuple(self.value(k, item, at) for k, item in zip(kinds, value, strict=True))
         if get_origin(kind) is Mapping:
             if not isinstance(value, dict):
                 raise self.error(

@@ -41,3 +41,15 @@ class StoreError(MmttError):
 
 class ReleaseError(MmttError):
     """A release is not what its manifest says."""
+
+
+class WeightsMissing(MmttError):
+    """A checkpoint that a method needs is not where weights are looked for; the remedy says how to obtain it."""
+
+
+class WeightsError(MmttError):
+    """A checkpoint is there and cannot be used: damaged, changed, unsafe, or another network's."""
+
+
+class TermsNotAccepted(MmttError):
+    """A checkpoint is there, and nobody has accepted its licence yet."""

@@ -73,6 +73,7 @@ FORGERIES = pa.schema(
             pa.int64(),
         ),  # CRC-32 of the PNG files: export refuses a file that is not what was forged
         ("mask_crc", pa.int64()),
+        ("facts", pa.string()),  # JSON of Forged.facts, or null
     ]
 )
 

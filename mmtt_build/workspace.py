@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from mmtt_build import config, schema
 from mmtt_build.config import Recipe
 from mmtt_build.errors import ConfigError, StoreError
+from mmtt_build.registry import METHODS
 from mmtt_build.seeds import digest
 from mmtt_build.store import Table
 
@@ -61,6 +63,15 @@ class Workspace:
     def recipe(self) -> Recipe:
         """The checked recipe."""
         return config.load(self.root / config.FILE_NAME)
+
+    def method(self, name: str) -> Any:
+        """A forgery method (`generators.base.Method`) with the options that the recipe gives it.
+
+        Raises:
+            ConfigError: unknown method, or an option that makes no sense.
+        """
+        kind = METHODS.get(name)
+        return kind(config.options(self.root / config.FILE_NAME, name, kind.Options))
 
     def _table(self, name: str, of: object) -> Table:
         return Table(self.root / "tables" / name, of)

@@ -26,6 +26,7 @@ from mmtt_build.progress import Progress
 from mmtt_build.registry import METHODS
 from mmtt_build.seeds import seed_for
 from mmtt_build.stages import plan as planning
+from mmtt_build.weights import Weights
 from mmtt_build.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def _batches(rows: pa.Table) -> Iterator[list[dict[str, Any]]]:
 def _prepared(name: str) -> Method:
     """The method, made ready once per worker process."""
     method: Method = METHODS.get(name)()
-    method.prepare("cpu", None)
+    method.prepare("cpu", Weights(()))
     return method
 
 
