@@ -6,10 +6,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
+from queue import Empty
 from typing import Any, TypeVar
 
 import cv2
@@ -109,3 +111,100 @@ def _die_with(parent: Any) -> None:
     """A parent killed by SIGKILL cannot stop its workers; they would wait for work for ever."""
     parent.join()
     os._exit(1)
+
+
+class _Stopped(BaseException):
+    """The parent asked this process to stop."""
+
+
+def on_devices(
+    run: Callable[[str, Iterable[T]], Iterator[R]], tasks: Iterable[T], devices: Sequence[str]
+) -> Iterator[R]:
+    """Results of `run(device, tasks)`, with one process per device where there are several.
+
+    Args:
+        run: a picklable function that takes tasks as they come and yields results. When interrupted while it waits for
+            a task or for the device, it ends what is under way, yields it, and passes the interrupt on.
+        tasks: each goes to the device that is free first; at most four per device are under way.
+        devices: at least one.
+
+    Raises:
+        MmttError: a process was killed, or `run` raised one.
+    """
+    if len(devices) == 1:
+        yield from run(devices[0], tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    todo, results = context.Queue(), context.Queue()
+    processes = [context.Process(target=_serve, args=(run, device, todo, results)) for device in devices]
+    for process in processes:
+        process.start()
+    queue = iter(tasks)
+    sent = received = 0
+    stopped: BaseException | None = None
+    exhausted = False
+    living = len(processes)
+    try:
+        while living:
+            try:
+                while not exhausted and sent - received < len(devices) * IN_FLIGHT_PER_WORKER:
+                    task = next(queue, None)
+                    exhausted = task is None
+                    for item in [task] if task is not None else [None] * len(processes):
+                        todo.put(item)
+                    sent += 1
+                kind, value = results.get(timeout=1)
+            except Empty:
+                if dead := [p.exitcode for p in processes if p.exitcode]:
+                    if stopped:
+                        raise stopped from None
+                    raise MmttError(
+                        f"a device process was killed (exit code {dead[0]}), most likely for memory",
+                        "what is done is kept; run the same command again",
+                    ) from None
+                continue
+            except BaseException as error:
+                if stopped:
+                    raise
+                stopped, exhausted = error, True
+                for process in processes:
+                    process.terminate()
+                continue
+            if kind == "result":
+                received += 1
+                yield value
+            elif kind == "end":
+                living -= 1
+            else:
+                raise value
+        if stopped:
+            raise stopped
+    finally:
+        if living:
+            for process in processes:
+                process.terminate()
+        while any(
+            process.is_alive() for process in processes
+        ):  # one that still has something to say waits for a reader
+            with suppress(Empty):
+                results.get(timeout=0.1)
+
+
+def _serve(run: Callable[[str, Iterable[Any]], Iterator[Any]], device: str, todo: Any, results: Any) -> None:
+    """One device's process: tasks come until one is None."""
+
+    def stop(number: int, frame: object) -> None:
+        raise _Stopped
+
+    _enter_worker(None, ())
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        for result in run(device, iter(todo.get, None)):
+            results.put(("result", result))
+        results.put(("end", device))
+    except _Stopped:
+        results.put(("end", device))
+    except MmttError as error:
+        results.put(("error", error))
+    except Exception as error:
+        results.put(("error", MmttError(f"{device}: {type(error).__name__}: {error}", "what is done is kept")))

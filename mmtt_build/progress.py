@@ -18,6 +18,9 @@ class Progress:
         label: what is being done ("ingest").
         total: number of steps, or None where it is not known.
         unit: what is counted ("images").
+
+    Attributes:
+        note: shown after the rate, e.g. how busy the device is.
     """
 
     def __init__(self, label: str, total: int | None, unit: str) -> None:
@@ -26,6 +29,7 @@ class Progress:
         self.unit = unit
         self.done = 0
         self.outcomes: Counter[str] = Counter()
+        self.note = ""
         self._started = self._shown = time.monotonic()
         self._bar: object = None
 
@@ -79,7 +83,7 @@ class Progress:
     def _note(self) -> str:
         rate = self.done / max(time.monotonic() - self._started, 1e-9)
         bad = [f"{n} {what}" for what, n in self.outcomes.most_common(4) if what != "ok"]
-        return ", ".join([f"{rate:.1f} {self.unit}/s", *bad])
+        return ", ".join([f"{rate:.1f} {self.unit}/s", *([self.note] if self.note else []), *bad])
 
     def _plain(self) -> None:
         elapsed = time.monotonic() - self._started

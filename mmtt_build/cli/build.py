@@ -10,8 +10,10 @@ import typer
 
 from mmtt_build.cli.common import (
     ROWS_FAILED,
+    DeviceOption,
     DryRunOption,
     RetryOption,
+    WeightsOption,
     WorkersOption,
     WorkspaceOption,
     counted,
@@ -133,21 +135,28 @@ def generate(
     limit: Annotated[int, typer.Option(min=0, help="At most so many rows.", show_default=False)] = 0,
     shard: Annotated[str, typer.Option(help="Only part i of n of the plan, e.g. 3/16.")] = "1/1",
     retry_failed: RetryOption = False,
+    device: DeviceOption = "auto",
+    weights_dir: WeightsOption = None,
+    batch_size: Annotated[
+        int, typer.Option(min=0, help="Images on the device at once. [default: the method's]", show_default=False)
+    ] = 0,
     workers: WorkersOption = 0,
     dry_run: DryRunOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Plan what is not planned yet, then forge what is pending."""
-    from mmtt_build.stages.generate import Shard
+    from mmtt_build.stages.generate import Machine, Shard
     from mmtt_build.stages.generate import generate as run
+    from mmtt_build.weights import Weights
 
+    found = find(workspace)
     result = run(
-        find(workspace),
+        found,
         method or (),
         limit=limit,
         shard=Shard.parse(shard),
         retry_failed=retry_failed,
-        workers=workers,
+        machine=Machine(device, Weights.search(found.root, weights_dir), batch_size, workers),
         dry_run=dry_run,
     )
     if result.planned.added or result.planned.warnings:

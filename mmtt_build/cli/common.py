@@ -19,6 +19,12 @@ WorkspaceOption = Annotated[
     typer.Option("--workspace", "-w", help="Workspace folder. [default: this folder, or the one it lies in]"),
 ]
 WorkersOption = Annotated[int, typer.Option(min=0, help="Processes. [default: all cores]", show_default=False)]
+DeviceOption = Annotated[
+    str, typer.Option(help="Of the neural methods: auto, cpu, cuda:0, or cuda:0,1 for a process per GPU.")
+]
+WeightsOption = Annotated[
+    Path | None, typer.Option("--weights-dir", help="Folder of checkpoints, before the usual places.")
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and write nothing.")]
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try again what was rejected or failed before.")]
 

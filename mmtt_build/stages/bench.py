@@ -238,7 +238,7 @@ def _peak_of_stage(stage: str, root: Path, queue: Any) -> None:
     """Runs one stage in this process and reports its peak memory in MB."""
     from mmtt_build.sources.base import Options
     from mmtt_build.stages.export import export
-    from mmtt_build.stages.generate import generate
+    from mmtt_build.stages.generate import Machine, generate
     from mmtt_build.stages.ingest import ingest as ingest_stage
 
     METHODS.builtin["inverted"] = f"{__name__}:_Inverted"
@@ -246,7 +246,7 @@ def _peak_of_stage(stage: str, root: Path, queue: Any) -> None:
     if stage == "ingest":
         ingest_stage(workspace, "folder", root / "faces", Options(), workers=1)
     elif stage == "generate":
-        generate(workspace, workers=1)
+        generate(workspace, machine=Machine(workers=1))
     else:
         export(workspace, undescribed=True, json_layout=False, workers=1)
     queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -14,7 +14,7 @@ from mmtt_build.progress import Progress
 from mmtt_build.seeds import rng_for
 from mmtt_build.stages.audit import audit
 from mmtt_build.stages.export import export
-from mmtt_build.stages.generate import generate
+from mmtt_build.stages.generate import Machine, generate
 from mmtt_build.stages.ingest import ingest
 from mmtt_build.stages.sheet import contact_sheet
 from mmtt_build.workspace import Workspace
@@ -98,7 +98,7 @@ def demo(
     read = ingest(workspace, "portraits", folder / "sources", Options(), workers=workers)
     say(f"    {read.ok + read.known} images, {read.failed} failed")
     say(f"3/6 plan and forge {forgeries} with blendswap, splice, warp and patchfill")
-    made = generate(workspace, workers=workers)
+    made = generate(workspace, machine=Machine(workers=workers))
     say("    " + (", ".join(f"{n} {status}" for status, n in sorted(made.outcomes.items())) or "made already"))
     say("4/6 write scripted stand-ins for the descriptions (marked as such) and audit them")
     stand_in(workspace)

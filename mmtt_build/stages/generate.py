@@ -6,34 +6,26 @@ any instant and continues where it stopped. Rejections and failures are rows too
 
 from __future__ import annotations
 
-import errno
 import json
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmtt_build import images, masks, parallel, parts, store
-from mmtt_build.errors import BadImage, ConfigError, ContractBroken
+from mmtt_build import parallel, store
+from mmtt_build.errors import ConfigError, MmttError
 from mmtt_build.progress import Progress
 from mmtt_build.registry import METHODS
 from mmtt_build.seeds import seed_for
+from mmtt_build.stages import forge
 from mmtt_build.stages import plan as planning
+from mmtt_build.stages.devices import devices
 from mmtt_build.weights import Weights
 from mmtt_build.workspace import Workspace
-
-if TYPE_CHECKING:
-    from generators.base import Job, Method
-
-_RUN_ENDS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
-"""Errors of the machine, not of a row: the run stops instead of failing every row that follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +71,23 @@ class Summary:
     waiting: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a run may use; nothing here changes what is made, but for float rounding.
+
+    Attributes:
+        device: of the neural methods: "auto", "cpu", "cuda:0", "cuda:0,1".
+        weights: where checkpoints are looked for.
+        batch_size: rows on the device at once; 0 leaves it to the method.
+        workers: processes of the other methods, and threads that read and write for the device; 0 takes all cores.
+    """
+
+    device: str = "auto"
+    weights: Weights = field(default_factory=lambda: Weights(()))
+    batch_size: int = 0
+    workers: int = 0
+
+
 def generate(
     workspace: Workspace,
     methods: Sequence[str] = (),
@@ -86,7 +95,7 @@ def generate(
     limit: int = 0,
     shard: Shard = Shard(),
     retry_failed: bool = False,
-    workers: int = 0,
+    machine: Machine | None = None,
     dry_run: bool = False,
 ) -> Summary:
     """Plans what is not planned yet, then forges what is pending.
@@ -97,12 +106,14 @@ def generate(
         limit: at most so many rows; 0 means all.
         shard: only this part of the plan.
         retry_failed: rows that were rejected or failed are made again.
-        workers: processes; 0 takes all cores.
+        machine: what the run may use; None means all of this one, and no checkpoint.
         dry_run: counts and writes nothing.
 
     Raises:
-        ConfigError: unknown method, or one without a share in the recipe's mix.
+        ConfigError: unknown method, or one without a share in the recipe's mix; a device that is not there.
+        WeightsMissing, WeightsError, TermsNotAccepted: of a checkpoint that a pending row needs, before any work.
     """
+    machine = machine or Machine()
     for name in methods:
         METHODS.target(name)
         if not workspace.recipe.mix.get(name):
@@ -114,11 +125,24 @@ def generate(
     summary.pending = min(rows.num_rows, limit or rows.num_rows)
     if dry_run or not summary.pending:
         return summary
+    kinds = {name: workspace.method(name) for name in sorted(set(rows["method"].to_pylist()))}
+    on = devices(machine.device) if any(kind.neural for kind in kinds.values()) else []
+    _need_weights(rows, kinds, machine.weights)
+    cores = machine.workers or parallel.cores()
     with (
         Progress("generate", summary.pending, "forgeries") as progress,
         store.Appender(workspace.forgeries) as done,
     ):
-        work = partial(_forge_rows, workspace.root)
+
+        def take(results: list[dict[str, Any]]) -> None:
+            for row in results:
+                done.add(row)
+                summary.outcomes[row["status"]] += 1
+                bad = row["status"] != "ok"
+                if bad:
+                    summary.reasons[row["reason"]] += 1
+                progress.step(row["status"], f"{row['method']}: {row['reason']}" if bad else "")
+
         left = summary.pending
         # Sequential edits come after all others, so that what they start from is there.
         for start_over in (False, True):
@@ -128,22 +152,47 @@ def generate(
             left -= wave.num_rows
             if start_over and wave.num_rows:
                 wave, orphans, summary.waiting = _with_parents(workspace, wave)
-                for row in orphans:
-                    done.add(row)
-                    _count(summary, progress, row)
-            for results in parallel.unordered(work, _batches(wave), workers or parallel.cores()):
-                for row in results:
-                    done.add(row)
-                    _count(summary, progress, row)
+                take(orphans)
+            for name, kind in kinds.items():
+                of_method = wave.filter(pc.equal(wave["method"], name))
+                batches = _batches(of_method, kind, machine.batch_size)
+                if not kind.neural:
+                    work = partial(forge.forge_rows, workspace.root)
+                    for results in parallel.unordered(work, batches, cores):
+                        take(results)
+                elif of_method.num_rows:
+                    run = partial(
+                        forge.forge_on_device,
+                        workspace.root,
+                        machine.weights,
+                        name,
+                        max(2, cores // len(on)),
+                    )
+                    for results, progress.note in parallel.on_devices(run, batches, on):
+                        take(results)
             done.flush()
     return summary
 
 
-def _count(summary: Summary, progress: Progress, row: dict[str, Any]) -> None:
-    summary.outcomes[row["status"]] += 1
-    if row["status"] != "ok":
-        summary.reasons[row["reason"]] += 1
-    progress.step(row["status"], f"{row['method']}: {row['reason']}" if row["status"] != "ok" else "")
+def _need_weights(rows: pa.Table, kinds: dict[str, Any], weights: Weights) -> None:
+    """Refuses to start without the checkpoints that the rows need; all that is amiss is said at once."""
+    needed: dict[str, None] = {}
+    for name, kind in kinds.items():
+        if kind.neural:
+            for params in set(rows.filter(pc.equal(rows["method"], name))["params"].to_pylist()):
+                needed |= dict.fromkeys(kind.weights(json.loads(params)))
+    problems: list[MmttError] = []
+    for name in needed:
+        try:
+            weights.find(name)
+        except MmttError as error:
+            problems.append(error)
+    if problems:
+        first, *others = problems
+        raise type(first)(
+            "\n".join([first.message, *(p.message for p in others)]),
+            "\n  -> ".join(dict.fromkeys(p.remedy for p in problems)),
+        )
 
 
 def _pending(workspace: Workspace, methods: Sequence[str], shard: Shard, retry_failed: bool) -> pa.Table:
@@ -169,123 +218,24 @@ def _with_parents(workspace: Workspace, rows: pa.Table) -> tuple[pa.Table, list[
     status = dict(zip(made["forgery_id"].to_pylist(), made["status"].to_pylist(), strict=True))
     of = [status.get(parent) for parent in rows["parent_id"].to_pylist()]
     orphans = [
-        _row(row, "rejected", f"starts from {row['parent_id']}, which is {state}")
+        forge.outcome(row, "rejected", f"starts from {row['parent_id']}, which is {state}")
         for row, state in zip(rows.to_pylist(), of, strict=True)
         if state not in (None, "ok")
     ]
     return rows.filter(pa.array([state == "ok" for state in of], pa.bool_())), orphans, of.count(None)
 
 
-def _batches(rows: pa.Table) -> Iterator[list[dict[str, Any]]]:
-    """Rows in the batch sizes that their methods like, without making Python objects of all of them at once."""
-    for name in sorted(set(rows["method"].to_pylist())):
-        of_method = rows.filter(pc.equal(rows["method"], name))
-        size = METHODS.get(name).batch_size
-        for batch in of_method.to_batches(max_chunksize=size * max(1, 512 // size)):
-            listed = batch.to_pylist()
+def _batches(rows: pa.Table, kind: Any, size: int) -> Iterator[list[dict[str, Any]]]:
+    """Rows of one method in batches of one `batch_key`, without making Python objects of all of them at once."""
+    size = size if kind.neural and size else kind.batch_size
+    if kind.neural:
+        keys = [kind.batch_key(json.loads(params)) for params in rows["params"].to_pylist()]
+        order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: plan order within a key
+        ends = [i for i in range(1, len(order)) if keys[order[i]] != keys[order[i - 1]]]
+        rows = rows.take(pa.array(order, pa.int64()))
+    else:
+        ends = []
+    for start, end in zip([0, *ends], [*ends, rows.num_rows], strict=True):
+        for block in rows.slice(start, end - start).to_batches(max_chunksize=size * max(1, 512 // size)):
+            listed = block.to_pylist()
             yield from (listed[i : i + size] for i in range(0, len(listed), size))
-
-
-@cache
-def _prepared(name: str) -> Method:
-    """The method, made ready once per worker process."""
-    method: Method = METHODS.get(name)()
-    method.prepare("cpu", Weights(()))
-    return method
-
-
-def _row(planned: dict[str, Any], status: str, reason: str | None, **facts: Any) -> dict[str, Any]:
-    return (
-        {key: planned[key] for key in ("forgery_id", "method", "split")} | {"status": status, "reason": reason} | facts
-    )
-
-
-def _forge_rows(root: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Forges one batch of planned rows of one method, in a worker process."""
-    from generators.base import Rejection
-
-    workspace = Workspace(root)
-    method = _prepared(rows[0]["method"])
-    results: list[dict[str, Any]] = []
-    ready: list[tuple[dict[str, Any], Job]] = []
-    for row in rows:
-        try:
-            ready.append((row, _job(workspace, row)))
-        except BadImage as error:
-            results.append(_row(row, "failed", str(error)))
-    for (row, job), made in zip(ready, _forge(method, [job for _, job in ready]), strict=True):
-        if isinstance(made, Rejection):
-            results.append(_row(row, "rejected", made.reason))
-        elif isinstance(made, Exception):
-            results.append(_row(row, "failed", f"{type(made).__name__}: {made}"))
-        else:
-            try:
-                results.append(_store(workspace, row, job, made.image, made.mask, method.mask_origin))
-            except ContractBroken as error:
-                results.append(_row(row, "rejected", f"mask contract: {error.message}"))
-    return results
-
-
-def _forge(method: Method, jobs: list[Job]) -> list[Any]:
-    """Forgeries, rejections, or the exception that a row died of: a row's failure must not end a night's run."""
-    try:
-        return list(method.forge(jobs)) if jobs else []
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _RUN_ENDS:
-            raise
-        return [error] if len(jobs) == 1 else [made for job in jobs for made in _forge(method, [job])]
-
-
-def _job(workspace: Workspace, row: dict[str, Any]) -> Job:
-    from generators.base import Job
-
-    def image(kind: str, name: str) -> Any:
-        path = workspace.root / workspace.image_path(kind, name)
-        try:
-            return images.decode_stored(images.read_bytes(path), grey=kind in ("parts", "masks"))
-        except BadImage as error:
-            raise BadImage(f"{path.relative_to(workspace.root)}: {error.message}") from error
-
-    source = row["source_id"]
-    return Job(
-        id=row["forgery_id"],
-        seed=row["seed"],
-        params=json.loads(row["params"]),
-        image=image("forged", row["parent_id"]) if row["parent_id"] else image("pristine", row["base_id"]),
-        labels=image("parts", row["base_id"]),
-        source_image=image("pristine", source) if source else None,
-        source_labels=image("parts", source) if source else None,
-    )
-
-
-def _store(
-    workspace: Workspace, row: dict[str, Any], job: Job, forged: images.Image, mask: masks.Mask, origin: str
-) -> dict[str, Any]:
-    """Checks the contract against what was altered and, after an earlier forgery, against the pristine base too."""
-    change = masks.check(job.image, forged, mask)
-    if row["parent_id"]:
-        earlier = workspace.root / workspace.image_path("masks", row["parent_id"])
-        mask = mask | masks.from_grey(images.decode_stored(images.read_bytes(earlier), grey=True))
-        base = workspace.root / workspace.image_path("pristine", row["base_id"])
-        change = masks.check(images.decode_stored(images.read_bytes(base)), forged, mask)
-    name = row["forgery_id"]
-    files = {
-        "image": (workspace.image_path("forged", name), images.encode_rgb(forged)),
-        "mask": (workspace.image_path("masks", name), images.encode_grey(masks.to_grey(mask))),
-    }
-    for path, data in files.values():
-        store.write_file(workspace.root / path, data)
-    return _row(
-        row,
-        "ok",
-        None,
-        image=files["image"][0],
-        mask=files["mask"][0],
-        mask_origin=origin,
-        parts=parts.touched(job.labels, mask),
-        mask_area=np.float32(change.area),
-        changed_share=np.float32(change.changed_share),
-        mean_change=np.float32(change.mean_change),
-        image_crc=zlib.crc32(files["image"][1]),
-        mask_crc=zlib.crc32(files["mask"][1]),
-    )

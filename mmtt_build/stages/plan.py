@@ -178,7 +178,7 @@ def plan(workspace: Workspace, *, total: int = 0, dry_run: bool = False) -> Summ
     }
     if not missing:
         return summary
-    methods = {name: METHODS.get(name)() for name in mix}
+    methods = {name: workspace.method(name) for name in mix}
     planner = _Planner(Faces.load(workspace), recipe.plan.seed, recipe.plan.sequential, before)
     rows: list[dict[str, Any]] = []
     for (name, split), count in missing.items():

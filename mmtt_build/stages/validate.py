@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from mmtt_build.errors import ConfigError, MmttError
-from mmtt_build.registry import METHODS, SOURCES
+from mmtt_build.registry import SOURCES
 from mmtt_build.sources.base import Options
 from mmtt_build.workspace import Workspace
 
@@ -24,7 +24,7 @@ def validate(workspace: Workspace) -> list[MmttError]:
     images = 0
     for name in recipe.mix:
         try:
-            METHODS.get(name)
+            workspace.method(name)
         except MmttError as error:
             problems.append(error)
     for name, path in recipe.sources.items():

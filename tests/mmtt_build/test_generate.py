@@ -18,10 +18,12 @@ from mmtt_build.records import Pristine
 from mmtt_build.registry import METHODS
 from mmtt_build.sources.base import Options
 from mmtt_build.stages import generate as stage
-from mmtt_build.stages.generate import Shard, generate
+from mmtt_build.stages.generate import Machine, Shard, generate
 from mmtt_build.stages.ingest import ingest
 from mmtt_build.stages.plan import plan
 from mmtt_build.workspace import Workspace
+
+ONE = Machine(workers=1)
 
 
 class Tinted(Method):
@@ -92,7 +94,7 @@ def with_mix(ingested: Path, root: Path, total: int, sequential: float = 0.0, **
 
 def test_every_way_to_misbehave_is_a_row_with_its_reason(ingested: Path, tmp_path: Path) -> None:
     workspace = with_mix(ingested, tmp_path / "w", 60, tinted=1.0)
-    result = generate(workspace, workers=1)
+    result = generate(workspace, machine=ONE)
     assert sum(result.outcomes.values()) == 60
     way = {row["forgery_id"]: row["params"] for row in workspace.plan.read().to_pylist()}
     expected = {
@@ -120,7 +122,7 @@ def test_every_way_to_misbehave_is_a_row_with_its_reason(ingested: Path, tmp_pat
 
 def test_outside_the_mask_every_stored_forgery_is_its_base(ingested: Path, tmp_path: Path) -> None:
     workspace = with_mix(ingested, tmp_path / "w", 24, 0.6, splice=0.25, blendswap=0.25, patchfill=0.25, warp=0.25)
-    generate(workspace, workers=1)
+    generate(workspace, machine=ONE)
     planned = {row["forgery_id"]: row for row in workspace.plan.read().to_pylist()}
     rows = [row for row in workspace.forgeries.read().to_pylist() if row["status"] == "ok"]
     assert len(rows) >= 12
@@ -139,7 +141,7 @@ def test_outside_the_mask_every_stored_forgery_is_its_base(ingested: Path, tmp_p
 
 def test_sequential_edits_unite_the_masks(ingested: Path, tmp_path: Path) -> None:
     workspace = with_mix(ingested, tmp_path / "w", 40, 1.0, patchfill=0.5, tinted_always=0.5)
-    generate(workspace, workers=1)
+    generate(workspace, machine=ONE)
     children = [row for row in workspace.plan.read().to_pylist() if row["parent_id"]]
     made = {row["forgery_id"]: row for row in workspace.forgeries.read().to_pylist()}
     done = [row for row in children if made[row["forgery_id"]]["status"] == "ok"]
@@ -165,12 +167,12 @@ def test_sequential_edits_unite_the_masks(ingested: Path, tmp_path: Path) -> Non
 
 def test_limit_method_and_rerun(ingested: Path, tmp_path: Path) -> None:
     workspace = with_mix(ingested, tmp_path / "w", 20, tinted_always=0.5, patchfill=0.5)
-    assert generate(workspace, ["tinted-always"], limit=3, workers=1).outcomes == {"ok": 3}
-    assert generate(workspace, ["tinted-always"], workers=1).outcomes == {"ok": 7}
+    assert generate(workspace, ["tinted-always"], limit=3, machine=ONE).outcomes == {"ok": 3}
+    assert generate(workspace, ["tinted-always"], machine=ONE).outcomes == {"ok": 7}
     assert set(workspace.forgeries.read(["method"])["method"].to_pylist()) == {"tinted-always"}
     assert generate(workspace, dry_run=True).pending == 10
-    generate(workspace, workers=1)
-    again = generate(workspace, workers=1)
+    generate(workspace, machine=ONE)
+    again = generate(workspace, machine=ONE)
     assert (again.pending, again.outcomes) == (0, {})
 
 
@@ -197,13 +199,13 @@ def test_a_missing_image_fails_its_rows_and_retry_mends_them(ingested: Path, tmp
     path = workspace.root / workspace.image_path("pristine", victim)
     content = path.read_bytes()
     path.unlink()
-    result = generate(workspace, workers=1)
+    result = generate(workspace, machine=ONE)
     assert result.outcomes["failed"] >= 1
     assert result.outcomes["ok"] == 14 - result.outcomes["failed"]
     assert all("missing file" in reason and victim in reason for reason in result.reasons)
     path.write_bytes(content)
-    assert generate(workspace, workers=1).pending == 0
-    assert generate(workspace, retry_failed=True, workers=1).outcomes == {"ok": result.outcomes["failed"]}
+    assert generate(workspace, machine=ONE).pending == 0
+    assert generate(workspace, retry_failed=True, machine=ONE).outcomes == {"ok": result.outcomes["failed"]}
 
 
 def test_a_full_disk_stops_the_run_instead_of_failing_every_row(
@@ -217,9 +219,9 @@ def test_a_full_disk_stops_the_run_instead_of_failing_every_row(
     with monkeypatch.context() as patched:
         patched.setattr(stage.store, "write_file", full)
         with pytest.raises(OSError, match="No space left"):
-            generate(workspace, workers=1)
+            generate(workspace, machine=ONE)
     assert workspace.forgeries.shards() == []
-    assert generate(workspace, workers=1).outcomes == {"ok": 10}
+    assert generate(workspace, machine=ONE).outcomes == {"ok": 10}
 
 
 def test_a_method_without_a_share_is_refused(ingested: Path, tmp_path: Path) -> None:

@@ -1,0 +1,260 @@
+"""Forge: from planned rows to stored forgeries, in a worker process or on a device.
+
+Every outcome is a row. What a method returns is held against the mask contract before it is stored; the row is
+returned only after its files are in place.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmtt_build import images, masks, parts, store
+from mmtt_build.errors import BadImage, ContractBroken, MmttError
+from mmtt_build.loop import Loop
+from mmtt_build.stages.devices import needs_models
+from mmtt_build.weights import Weights
+from mmtt_build.workspace import Workspace
+
+if TYPE_CHECKING:
+    from generators.base import Forged, Job, Method, Rejection
+
+Row = dict[str, Any]
+
+_RUN_ENDS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
+"""Errors of the machine, not of a row: the run stops instead of failing every row that follows."""
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate memory")
+"""How torch and onnxruntime say so where they raise a plain RuntimeError."""
+
+
+def outcome(planned: Row, status: str, reason: str | None, **facts: Any) -> Row:
+    """A row of the forgeries table."""
+    return (
+        {key: planned[key] for key in ("forgery_id", "method", "split")} | {"status": status, "reason": reason} | facts
+    )
+
+
+class Forger:
+    """A method made ready, and what becomes of a batch that fails.
+
+    Attributes:
+        method: prepared.
+        limit: rows at once, once a larger batch did not fit into memory; 0 before that.
+    """
+
+    def __init__(self, method: Method) -> None:
+        self.method = method
+        self.limit = 0
+
+    def __call__(self, jobs: Sequence[Job]) -> list[Forged | Rejection | Exception]:
+        """Forgeries, rejections, or the exception that a row died of: a row's failure must not end a night's run.
+
+        Out of memory halves the batch, for good. A batch that fails otherwise is tried row by row.
+
+        Raises:
+            MmttError: a single row does not fit into memory, or the method says that no other row will do either.
+            OSError: the machine's disk, not the row, is at fault.
+        """
+        size = self.limit or len(jobs)
+        if len(jobs) > size:
+            return [made for i in range(0, len(jobs), size) for made in self(jobs[i : i + size])]
+        try:
+            made = self.method.forge(jobs) if jobs else []
+            return [_with_batch(item, len(jobs)) for item in made] if self.method.neural else list(made)
+        except Exception as error:
+            if _ends_run(error):
+                raise
+            failure = error.with_traceback(None)  # whose frames hold what the batch took of the device
+        if not _no_memory(failure):
+            return [failure] if len(jobs) == 1 else [made for job in jobs for made in self([job])]
+        if torch := sys.modules.get("torch"):
+            torch.cuda.empty_cache()
+        if len(jobs) == 1:
+            raise MmttError(
+                f"{self.method.name} runs out of memory with one image at a time: {failure}",
+                "what is done is kept; free the device, or see the method's card for options that save memory",
+            ) from failure
+        self.limit = len(jobs) // 2
+        return self(jobs)
+
+
+def _with_batch(made: Forged | Rejection, size: int) -> Forged | Rejection:
+    """The size of the batch moves values by float rounding, so it is part of the facts."""
+    from generators.base import Rejection
+
+    return made if isinstance(made, Rejection) else replace(made, facts={**made.facts, "batch": size})
+
+
+def _ends_run(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _RUN_ENDS
+    return isinstance(error, MmttError) and not isinstance(error, BadImage | ContractBroken)
+
+
+def _no_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
+    )
+
+
+def forge_rows(root: Path, rows: list[Row]) -> list[Row]:
+    """Forges a batch of rows of one method that needs no device, in a worker process."""
+    workspace = Workspace(root)
+    forger = _on_cpu(root, rows[0]["method"])
+    loaded: list[tuple[Row, Job]] = []
+    results: list[Row] = []
+    for row in rows:
+        try:
+            loaded.append((row, load(workspace, row)))
+        except BadImage as error:
+            results.append(finish(workspace, forger.method, row, None, error))
+    for (row, job), made in zip(loaded, forger([job for _, job in loaded]), strict=True):
+        results.append(finish(workspace, forger.method, row, job, made))
+    return results
+
+
+@cache
+def _on_cpu(root: Path, name: str) -> Forger:
+    """The forger of a weights-free method, made once per worker process."""
+    method = Workspace(root).method(name)
+    method.prepare("cpu", Weights(()))
+    return Forger(method)
+
+
+_ready: dict[tuple[Path, str, str], Forger] = {}
+"""The one neural method that this process holds: two would not fit onto many devices."""
+
+
+def forge_on_device(
+    root: Path, weights: Weights, name: str, threads: int, device: str, batches: Iterable[Sequence[Row]]
+) -> Iterator[tuple[list[Row], str]]:
+    """Forges batches of rows of one neural method on one device.
+
+    Args:
+        root: the workspace.
+        weights: where checkpoints are looked for.
+        name: the method.
+        threads: that read and decode, and as many that check, encode and write.
+        device: torch's name of it.
+        batches: of planned rows.
+
+    Yields:
+        Rows of a batch, and a line on how the device does.
+
+    Raises:
+        MmttError: a package or a checkpoint is missing, or the device has too little memory for one row.
+    """
+    workspace = Workspace(root)
+    if (root, name, device) not in _ready:
+        _ready.clear()
+        try:
+            method = workspace.method(name)
+            method.prepare(device, weights)
+        except ModuleNotFoundError as error:
+            raise needs_models(error) from error
+        _ready[root, name, device] = Forger(method)
+    forger = _ready[root, name, device]
+    loop: Loop[Row, Job, Any, Row] = Loop(
+        partial(load, workspace), forger, partial(finish, workspace, forger.method), threads
+    )
+    for rows in loop.run(batches):
+        smaller = f", {forger.limit} rows at once for lack of memory" if forger.limit else ""
+        yield rows, f"{device} {loop.busy.share:.0%} busy{smaller}"
+
+
+def load(workspace: Workspace, row: Row) -> Job:
+    """Reads and decodes what a planned row needs.
+
+    Raises:
+        BadImage: a stored image is missing or damaged.
+    """
+    from generators.base import Job
+
+    def image(kind: str, name: str) -> Any:
+        path = workspace.root / workspace.image_path(kind, name)
+        try:
+            return images.decode_stored(images.read_bytes(path), grey=kind in ("parts", "masks"))
+        except BadImage as error:
+            raise BadImage(f"{path.relative_to(workspace.root)}: {error.message}") from error
+
+    source = row["source_id"]
+    return Job(
+        id=row["forgery_id"],
+        seed=row["seed"],
+        params=json.loads(row["params"]),
+        image=image("forged", row["parent_id"]) if row["parent_id"] else image("pristine", row["base_id"]),
+        labels=image("parts", row["base_id"]),
+        source_image=image("pristine", source) if source else None,
+        source_labels=image("parts", source) if source else None,
+    )
+
+
+def finish(workspace: Workspace, method: Method, row: Row, job: Job | None, made: Any) -> Row:
+    """Stores what a method made of a row, or says why there is nothing to store.
+
+    Args:
+        workspace: gets the files.
+        method: that made it.
+        row: as planned.
+        job: what it was made from; None if that could not be read.
+        made: `Forged`, `Rejection`, or the exception that the row died of.
+
+    Returns:
+        A row of the forgeries table.
+    """
+    from generators.base import Rejection
+
+    if isinstance(made, Rejection):
+        return outcome(row, "rejected", made.reason)
+    if isinstance(made, BadImage):
+        return outcome(row, "failed", str(made))
+    if isinstance(made, Exception):
+        return outcome(row, "failed", f"{type(made).__name__}: {made}")
+    assert job is not None
+    try:
+        return _store(workspace, row, job, made, method.mask_origin)
+    except ContractBroken as error:
+        return outcome(row, "rejected", f"mask contract: {error.message}")
+
+
+def _store(workspace: Workspace, row: Row, job: Job, made: Forged, origin: str) -> Row:
+    """Checks the contract against what was altered and, after an earlier forgery, against the pristine base too."""
+    mask = made.mask
+    change = masks.check(job.image, made.image, mask)
+    if row["parent_id"]:
+        earlier = workspace.root / workspace.image_path("masks", row["parent_id"])
+        mask = mask | masks.from_grey(images.decode_stored(images.read_bytes(earlier), grey=True))
+        base = workspace.root / workspace.image_path("pristine", row["base_id"])
+        change = masks.check(images.decode_stored(images.read_bytes(base)), made.image, mask)
+    name = row["forgery_id"]
+    files = {
+        "image": (workspace.image_path("forged", name), images.encode_rgb(made.image)),
+        "mask": (workspace.image_path("masks", name), images.encode_grey(masks.to_grey(mask))),
+    }
+    for path, data in files.values():
+        store.write_file(workspace.root / path, data)
+    return outcome(
+        row,
+        "ok",
+        None,
+        image=files["image"][0],
+        mask=files["mask"][0],
+        mask_origin=origin,
+        parts=parts.touched(job.labels, mask),
+        mask_area=np.float32(change.area),
+        changed_share=np.float32(change.changed_share),
+        mean_change=np.float32(change.mean_change),
+        image_crc=zlib.crc32(files["image"][1]),
+        mask_crc=zlib.crc32(files["mask"][1]),
+        facts=json.dumps(made.facts, sort_keys=True) if made.facts else None,
+    )
