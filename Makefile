@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 EVERYTHING := '.[models,dev]'
 DEMO ?= mmtt-demo
+REFERENCE ?= ../shared/reference
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench parity clean
 
 demo: $(VENV)/.base          ## the whole pipeline on drawn portraits, with a contact sheet to look at
 	$(BIN)/mmtt demo $(DEMO)
@@ -24,6 +25,9 @@ format: $(VENV)/.all
 
 bench: $(VENV)/.base         ## each step beside its naive twin
 	$(BIN)/mmtt bench
+
+parity: $(VENV)/.all         ## networks against recorded outputs: make parity REFERENCE=DIR
+	$(BIN)/python -m tests.parity $(REFERENCE)
 
 clean:
 	rm -rf $(VENV) mmtt-demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
