@@ -1,0 +1,1 @@
+"""Methods of diffusion inpainting: one adapter for the inpainting pipelines of diffusers."""
