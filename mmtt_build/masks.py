@@ -80,16 +80,19 @@ def check(base: Image, forged: Image, mask: Mask) -> Change:
         raise ContractBroken("mask is empty")
     if masked == mask.size:
         raise ContractBroken("mask is the full frame")
-    # OpenCV throughout: the same sums in numpy take five times as long, and this runs on every row.
-    difference = cv2.absdiff(base, forged)
-    changed = cv2.max(cv2.max(*cv2.split(difference)[:2]), cv2.extractChannel(difference, 2))
+    # OpenCV, and only what lies around the mask: numpy on the whole frame takes ten times as long, on every row.
     grey = to_grey(mask)
-    if stray := cv2.countNonZero(cv2.subtract(changed, grey)):
+    if not np.array_equal(cv2.copyTo(forged, grey, base.copy()), forged):
+        stray = np.count_nonzero((base != forged).any(axis=2) & ~mask)
         raise ContractBroken(f"{stray} pixels outside the mask differ from the base")
+    x, y, width, height = cv2.boundingRect(grey)
+    around = np.s_[y : y + height, x : x + width]
+    difference = cv2.absdiff(base[around], forged[around])
+    red, green, blue = cv2.split(difference)
     change = Change(
         area=masked / mask.size,
-        changed_share=cv2.countNonZero(changed) / masked,
-        mean_change=sum(cv2.mean(difference, grey)[:3]) / 3,
+        changed_share=cv2.countNonZero(cv2.max(cv2.max(red, green), blue)) / masked,
+        mean_change=sum(cv2.mean(difference, grey[around])[:3]) / 3,
     )
     if change.changed_share < MIN_CHANGED_SHARE or change.mean_change < MIN_MEAN_CHANGE:
         raise ContractBroken(

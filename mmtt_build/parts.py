@@ -95,14 +95,20 @@ def select(labels: LabelMap, names: Iterable[str]) -> Mask:
     return cv2.LUT(labels, table).view(np.bool_)  # a tenth of the time of indexing the table
 
 
-def areas(labels: LabelMap) -> NDArray[np.int64]:
-    """Pixel count of each class, (19,), of a part map (H, W) uint8."""
-    return np.bincount(labels.ravel(), minlength=len(CLASSES))[: len(CLASSES)]
+def areas(labels: LabelMap, mask: Mask | None = None) -> NDArray[np.int64]:
+    """Pixel count of each class, (19,), of a part map (H, W) uint8, or of what a mask (H, W) bool covers of it."""
+    within = None
+    if mask is not None:
+        within = mask.view(np.uint8)
+        x, y, width, height = cv2.boundingRect(within)
+        labels, within = labels[y : y + height, x : x + width], within[y : y + height, x : x + width]
+    counts = cv2.calcHist([labels], [0], within, [len(CLASSES)], [0, len(CLASSES)])  # a third of bincount's time
+    return counts[:, 0].astype(np.int64)
 
 
 def touched(labels: LabelMap, mask: Mask) -> list[str]:
     """Classes (background aside) of which the mask covers at least `TOUCHED_SHARE`, in class order."""
-    whole, inside = areas(labels), areas(labels[mask])
+    whole, inside = areas(labels), areas(labels, mask)
     return [name for i, name in enumerate(CLASSES) if i and inside[i] and inside[i] >= TOUCHED_SHARE * whole[i]]
 
 
