@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from mmtt_build.registry import Registry
+from mmtt_build.errors import ConfigError
 
 TREES = ("folder", "pack")
 
@@ -88,5 +89,8 @@ def entry(name: str) -> Entry:
     Raises:
         ConfigError: there is none; the closest names are listed.
     """
-    Registry("checkpoint", dict.fromkeys(catalogue(), "")).target(name)
+    if name not in catalogue():
+        close = difflib.get_close_matches(name, catalogue(), 3)
+        meant = f"did you mean {' or '.join(close)}? " if close else ""
+        raise ConfigError(f"unknown checkpoint '{name}'", f"{meant}mmtt weights list shows all")
     return catalogue()[name]
