@@ -82,6 +82,11 @@ class Workspace:
         return self._table("pristine", schema.PRISTINE)
 
     @cached_property
+    def faces(self) -> Table:
+        """What the analysis of faces saw in each image that it has looked at."""
+        return self._table("faces", schema.FACES)
+
+    @cached_property
     def groups(self) -> Table:
         """Identity group and split of each usable pristine image; decided once, never changed."""
         return self._table("groups", schema.GROUPS)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -252,12 +253,15 @@ class Analysis:
             image: (H, W, 3) uint8 RGB.
 
         Raises:
-            BadImage: another shape or type, or an embedding that is no direction.
+            BadImage: another shape or type, or networks that answer with no numbers.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise BadImage(f"picture of shape {image.shape} {image.dtype}, needs (H, W, 3) uint8 RGB")
         with quietly():
-            found = self._app.get(np.ascontiguousarray(image[..., ::-1]))
+            try:
+                found = self._app.get(np.ascontiguousarray(image[..., ::-1]))
+            except (ValueError, ArithmeticError, AssertionError, cv2.error) as error:  # no number, or a box of no size
+                raise BadImage(f"insightface fails on it: {_first_line(error)}") from error
         return sorted((_facts(face) for face in found), key=lambda face: -face.side)
 
     def main_face(self, image: Image) -> FaceFacts | None:

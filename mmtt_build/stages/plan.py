@@ -25,7 +25,7 @@ from mmtt_build.parts import CLASSES
 from mmtt_build.records import Pristine
 from mmtt_build.registry import METHODS
 from mmtt_build.seeds import digest, ranks, remix, rng_for, seed_for
-from mmtt_build.stages.ingest import group
+from mmtt_build.stages.groups import group
 from mmtt_build.workspace import Workspace
 
 if TYPE_CHECKING:

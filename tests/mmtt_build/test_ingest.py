@@ -13,7 +13,8 @@ from mmtt_build import images, parts
 from mmtt_build.errors import ConfigError
 from mmtt_build.seeds import digest
 from mmtt_build.sources.base import Options
-from mmtt_build.stages.ingest import ingest, perceptual_hash, split_of
+from mmtt_build.stages.groups import split_of
+from mmtt_build.stages.ingest import ingest, perceptual_hash
 from mmtt_build.workspace import Workspace
 
 MMTT = Path(sys.executable).with_name("mmtt")
