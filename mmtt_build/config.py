@@ -49,6 +49,14 @@ class Ingest:
         min_age: with FFHQ-Aging labels, every age group that begins below this is left out.
         ffhq_aging: path of `ffhq_aging_labels.csv`, relative to the workspace; "" for none.
         exclude: path of a text file with one image number or name a line (withdrawn, no_cv); "" for none.
+        analysis: face analysis, a checkpoint of the catalogue ("buffalo_l") or the path of a pack's folder, relative to
+            the workspace; "" for none. With one, images without exactly one face are left out, and nothing is grouped
+            or planned before it was analysed.
+        min_estimated_age: with an analysis, faces estimated younger, or not at all, are left out; 0 for none.
+        same_person_cosine: with an analysis, two images whose embeddings have this cosine similarity or more are one
+            identity group.
+        parser: network that makes the part maps that the source has not, or has from landmarks only: "bisenet"; ""
+            for none.
     """
 
     near_duplicate_bits: int = 40
@@ -56,6 +64,10 @@ class Ingest:
     min_age: int = 20
     ffhq_aging: str = ""
     exclude: str = ""
+    analysis: str = ""
+    min_estimated_age: int = 25
+    same_person_cosine: float = 0.5
+    parser: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +276,8 @@ def _check(recipe: Recipe, reader: _Reader) -> None:
         ("plan", "sequential"): (0, 1),
         ("ingest", "near_duplicate_bits"): (0, 80),
         ("ingest", "min_age"): (0, 120),
+        ("ingest", "min_estimated_age"): (0, 100),
+        ("ingest", "same_person_cosine"): (0.2, 1),
         ("qc", "min_observation_s"): (0, 86_400),
         ("qc", "max_words"): (1, 10_000),
     }

@@ -29,11 +29,26 @@ PRISTINE = pa.schema(
         ("road", pa.string()),  # images.ROAD
         ("image", pa.string()),  # stored PNG, relative to the workspace
         ("parts", pa.string()),  # stored part map, or null
-        ("parts_origin", pa.string()),  # masks | labels | landmarks, or null
+        ("parts_origin", pa.string()),  # masks | labels | landmarks | a parser's name, or null
         ("part_areas", pa.list_(pa.int32())),  # 19 pixel counts
         ("points", pa.list_(pa.float32())),  # records.Pristine.points
         ("skin_lab", pa.list_(pa.float32())),
         ("landmarks", pa.list_(pa.float32())),  # 68 x, y at 512 px, or null
+        ("parts_weights", pa.string()),  # weights.Found.identity of the parser, or null
+    ]
+)
+
+FACES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("pack", pa.string()),  # identity of the networks, as weights.Found
+        ("count", pa.int32()),  # faces that count, see generators.faces.analysis.SECOND_FACE
+        ("scores", pa.list_(pa.float32())),  # of these, the largest face first; the columns below are the largest's
+        ("box", pa.list_(pa.float32())),  # left, top, right, bottom at 512 px
+        ("points", pa.list_(pa.float32())),  # as records.Pristine.points
+        ("age", pa.int32()),  # estimated years, or null
+        ("pose", pa.list_(pa.float32())),  # yaw, pitch, roll in degrees, or null
+        ("embedding", pa.list_(pa.float16(), 512)),  # of length 1; half precision moves a cosine by less than 0.001
     ]
 )
 

@@ -219,7 +219,7 @@ def _close(vectors: Vectors, count: int, new: int, least: float) -> NDArray[np.i
     for start in range(count - new, count, _BLOCK):
         rows = vectors(start)
         for other in range(0, start + len(rows), _BLOCK):
-            pairs = np.argwhere(rows @ vectors(other).T >= least) + (start, other)
+            pairs = np.argwhere(rows @ vectors(other).T >= least) + np.array((start, other))
             found.append(pairs[pairs[:, 1] < pairs[:, 0]])
             held += len(found[-1])
             if held > _MANY_PAIRS:
