@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -65,8 +65,9 @@ class Loop(Generic[Task, Loaded, Made, Done]):
     def run(self, batches: Iterable[Sequence[Task]]) -> Iterator[list[Done]]:
         """Yields the results of each batch, in the order of the batches.
 
-        An interrupt (any BaseException raised in the consumer's thread while this waits) lets the batch on the device
-        end, writes and yields what was made, drops what was only read, and is then raised again.
+        What ends the run (an exception of `work`, or any BaseException raised in the consumer's thread while it waits,
+        such as an interrupt) lets the batch on the device end, writes and yields what was made, drops what was only
+        read, and is then raised.
         """
         queue = iter(batches)
         reading: deque[Future[list[Future[Done]]]] = deque()
@@ -114,15 +115,17 @@ class Loop(Generic[Task, Loaded, Made, Done]):
                         if stopped:  # asked twice: no longer waited for
                             raise
                         stopped = error
-                        for future in reversed(reading):
-                            future.cancel()
-                        continue
                     while reading and reading[0].done() and len(writing) < BEHIND:
                         future = reading.popleft()
-                        try:
-                            writing.append(future.result())
-                        except CancelledError:
+                        if future.cancelled():
                             continue
+                        if failure := future.exception():
+                            stopped = stopped or failure
+                        else:
+                            writing.append(future.result())
+                    if stopped:
+                        for future in reversed(reading):
+                            future.cancel()
                     while writing and all(future.done() for future in writing[0]):
                         yield [future.result() for future in writing.popleft()]
             finally:

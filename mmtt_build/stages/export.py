@@ -36,6 +36,7 @@ from mmtt_build.progress import Progress
 from mmtt_build.seeds import ranks
 from mmtt_build.stages.verify import JSON_FOLDER, MANIFEST, SUMS, fingerprint
 from mmtt_build.triplets import write_split
+from mmtt_build.weights import catalogue
 from mmtt_build.workspace import Workspace
 
 SHARD_BYTES = 500_000_000
@@ -330,6 +331,10 @@ class _Release:
         name = row["forgery_id"]
         if not re.fullmatch(r"[\w.+-]+", name) or name.startswith("."):
             raise StoreError(f"forgery id {name!r} is no file name", "the table was tampered with")
+        if facts := json.loads(row["facts"] or "{}"):
+            row["params"] = json.dumps(json.loads(row["params"] or "{}") | {"run": facts}, sort_keys=True)
+            terms = (f"{made_with}: {catalogue()[made_with].licence}" for made_with in facts.get("weights", {}))
+            row["licence"] = "; ".join([row["licence"], *terms])
         if _OUTSIDE_PATH.search(row["params"] or ""):
             raise StoreError(
                 f"params of {name} name a path of this machine: {row['params']}",

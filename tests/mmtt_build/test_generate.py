@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from generators.base import Family, Forged, Job, Method, Params, Rejection
 from mmtt_build import images, masks, parts
-from mmtt_build.errors import ConfigError
+from mmtt_build.errors import ConfigError, MmttError, WeightsMissing
 from mmtt_build.records import Pristine
 from mmtt_build.registry import METHODS
 from mmtt_build.sources.base import Options
+from mmtt_build.stages import forge
 from mmtt_build.stages import generate as stage
+from mmtt_build.stages.export import export
 from mmtt_build.stages.generate import Machine, Shard, generate
 from mmtt_build.stages.ingest import ingest
 from mmtt_build.stages.plan import plan
+from mmtt_build.stages.verify import verify
+from mmtt_build.weights import Weights
 from mmtt_build.workspace import Workspace
 
 ONE = Machine(workers=1)
@@ -228,3 +235,120 @@ def test_a_method_without_a_share_is_refused(ingested: Path, tmp_path: Path) -> 
     workspace = with_mix(ingested, tmp_path / "w", 10, tinted_always=1.0)
     with pytest.raises(ConfigError, match=r"'warp' has no share in \[mix\]"):
         generate(workspace, ["warp"])
+
+
+# --- on a device ------------------------------------------------------------------------------------------------
+
+
+class Networked(TintedAlways):
+    """Stands where a network would: runs in the device loop, and has only so much memory."""
+
+    name = "networked"
+    neural = True
+    batch_size = 8
+    room = 99
+    batches: ClassVar[list[list[str]]] = []
+
+    def batch_key(self, params: Params) -> str:
+        return str(params["way"])
+
+    def forge(self, batch: Sequence[Job]) -> list[Forged | Rejection]:
+        assert len({self.batch_key(job.params) for job in batch}) == 1
+        if len(batch) > self.room:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        self.batches.append([job.id for job in batch])
+        return super().forge(batch)
+
+    def _one(self, job: Job) -> Forged | Rejection:
+        made = super()._one(job)
+        return replace(made, facts={"weights": {"bisenet": "0" * 64}}) if isinstance(made, Forged) else made
+
+
+@pytest.fixture
+def networked(ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setitem(METHODS.builtin, "networked", f"{__name__}:Networked")
+    monkeypatch.setattr(Networked, "batches", [])
+    forge._ready.clear()
+    return with_mix(ingested, tmp_path / "w", 30, networked=1.0)
+
+
+CPU = Machine("cpu", workers=2)
+
+
+def test_a_neural_method_runs_in_batches_of_one_key(networked: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Networked, "ways", ("good", "reject", "stray"))
+    made = generate(networked, machine=CPU)
+    assert sum(made.outcomes.values()) == 30
+    assert made.outcomes["rejected"] > 5
+    assert max(map(len, Networked.batches)) == 8
+    rows = {row["forgery_id"]: row for row in networked.forgeries.read().to_pylist()}
+    for batch in Networked.batches:
+        for name in batch:
+            if rows[name]["status"] == "ok":
+                assert json.loads(rows[name]["facts"]) == {"weights": {"bisenet": "0" * 64}, "batch": len(batch)}
+    assert generate(networked, machine=CPU).pending == 0
+
+
+def test_the_batch_size_may_be_given(networked: Workspace) -> None:
+    generate(networked, machine=Machine("cpu", batch_size=3))
+    assert {len(batch) for batch in Networked.batches} <= {1, 2, 3}
+    assert sum(map(len, Networked.batches)) == 30
+
+
+def test_out_of_memory_halves_the_batch_for_good(networked: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Networked, "room", 3)
+    assert generate(networked, machine=CPU).outcomes == {"ok": 30}
+    assert {len(batch) for batch in Networked.batches} <= {1, 2}
+
+
+def test_no_room_for_one_ends_the_run(networked: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Networked, "room", 0)
+    with pytest.raises(MmttError, match="out of memory with one image at a time"):
+        generate(networked, machine=CPU)
+    assert networked.forgeries.read().num_rows == 0
+    monkeypatch.undo()
+
+
+def test_one_bad_row_does_not_take_its_batch_with_it(networked: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Networked, "batch_key", lambda self, params: "")
+    monkeypatch.setattr(Networked, "ways", ("good", "good", "good", "raise"))
+    made = generate(networked, machine=CPU)
+    assert made.outcomes["failed"] >= 3
+    assert made.outcomes["ok"] + made.outcomes["failed"] == 30
+    assert set(made.reasons) == {"ValueError: bad luck"}
+
+
+def test_a_missing_base_fails_alone(networked: Workspace) -> None:
+    plan(networked)
+    row = networked.plan.read().to_pylist()[0]
+    (networked.root / networked.image_path("parts", row["base_id"])).unlink()
+    made = generate(networked, machine=CPU)
+    assert made.outcomes["failed"] >= 1
+    assert made.outcomes["ok"] >= 20
+    assert all("missing file" in reason for reason in made.reasons)
+
+
+def test_missing_weights_are_said_before_any_work(networked: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Networked, "weights", lambda self, params: ("bisenet", "inswapper"))
+    with pytest.raises(WeightsMissing, match=r"(?s)bisenet.*inswapper"):
+        generate(networked, machine=Machine("cpu", Weights(())))
+    assert Networked.batches == []
+
+
+def test_the_release_says_what_weights_a_row_was_made_with(networked: Workspace) -> None:
+    generate(networked, machine=CPU)
+    result = export(networked, undescribed=True)
+    rows = [row for file in (result.path / "data").glob("*.parquet") for row in pq.read_table(file).to_pylist()]
+    assert len(rows) == 30
+    for row in rows:
+        assert json.loads(row["params"])["run"]["weights"] == {"bisenet": "0" * 64}
+        assert row["licence"].endswith("; bisenet: MIT")
+    assert verify(result.path).problems == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("gpu", "--device 'gpu'"), ("cuda:x", "cuda:x"), ("cuda:7", "no device cuda:7")]
+)
+def test_a_device_that_is_not_there_is_refused(networked: Workspace, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        generate(networked, machine=Machine(text))

@@ -118,3 +118,66 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
     while any(map(alive, workers)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(alive, workers))
+
+
+# --- devices ----------------------------------------------------------------------------------------------------
+
+
+def with_device(device, tasks):
+    for task in tasks:
+        if task == "fail":
+            raise MmttError("no such checkpoint", "mmtt weights list")
+        if task == "break":
+            raise ValueError("bad luck")
+        if task == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02)
+        yield device, task
+
+
+@pytest.mark.parametrize("devices", [["one"], ["one", "two"]])
+def test_each_task_goes_to_one_device(devices):
+    done = list(parallel.on_devices(with_device, range(30), devices))
+    assert sorted(task for _, task in done) == list(range(30))
+    assert {device for device, _ in done} == set(devices)
+    assert list(parallel.on_devices(with_device, [], devices)) == []
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [("fail", "no such checkpoint"), ("break", "ValueError: bad luck"), ("die", "was killed .exit code -9.")],
+)
+def test_a_device_that_fails_ends_the_run_with_its_reason(task, message):
+    with pytest.raises(MmttError, match=message):
+        list(parallel.on_devices(with_device, [0, 1, 2, task, *range(200)], ["one", "two"]))
+
+
+def test_tasks_are_drawn_as_devices_get_free():
+    drawn = []
+
+    def tasks():
+        for number in range(100):
+            drawn.append(number)
+            yield number
+
+    for received, _ in enumerate(parallel.on_devices(with_device, tasks(), ["one", "two"]), 1):
+        assert len(drawn) - received <= 2 * parallel.IN_FLIGHT_PER_WORKER
+
+
+class Stop(BaseException):
+    pass
+
+
+def test_an_interrupt_lets_the_devices_end_what_they_do():
+    def tasks():
+        for number in range(1000):
+            if number == 20:
+                raise Stop
+            yield number
+
+    kept = []
+    with pytest.raises(Stop):
+        for _, task in parallel.on_devices(with_device, tasks(), ["one", "two"]):
+            kept.append(task)
+    assert len(kept) >= 12
+    assert len(set(kept)) == len(kept)
