@@ -68,8 +68,9 @@ class Forged:
     Attributes:
         image: (512, 512, 3) uint8 RGB.
         mask: (512, 512) bool, what the process defined.
-        facts: JSON-able facts known only now that shaped the image or tell how well it worked: digests of the weights,
-            precision, batch size, similarity to the donor. They go into the row beside the planned parameters.
+        facts: JSON-able facts known only now that shaped the image or tell how well it worked, such as the precision or
+            the likeness to the donor; "checkpoints" maps names of the catalogue to identity and licence. They go into
+            the row beside the planned parameters.
     """
 
     image: Image

@@ -36,7 +36,6 @@ from mmtt_build.progress import Progress
 from mmtt_build.seeds import ranks
 from mmtt_build.stages.verify import JSON_FOLDER, MANIFEST, SUMS, fingerprint
 from mmtt_build.triplets import write_split
-from mmtt_build.weights import catalogue
 from mmtt_build.workspace import Workspace
 
 SHARD_BYTES = 500_000_000
@@ -333,8 +332,8 @@ class _Release:
             raise StoreError(f"forgery id {name!r} is no file name", "the table was tampered with")
         if facts := json.loads(row["facts"] or "{}"):
             row["params"] = json.dumps(json.loads(row["params"] or "{}") | {"run": facts}, sort_keys=True)
-            terms = (f"{made_with}: {catalogue()[made_with].licence}" for made_with in facts.get("weights", {}))
-            row["licence"] = "; ".join([row["licence"], *terms])
+            used = facts.get("checkpoints", {}).items()
+            row["licence"] = "; ".join([row["licence"], *(f"{model}: {one['licence']}" for model, one in used)])
         if _OUTSIDE_PATH.search(row["params"] or ""):
             raise StoreError(
                 f"params of {name} name a path of this machine: {row['params']}",

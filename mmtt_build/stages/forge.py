@@ -91,7 +91,7 @@ def _with_batch(made: Forged | Rejection, size: int) -> Forged | Rejection:
     """The size of the batch moves values by float rounding, so it is part of the facts."""
     from generators.base import Rejection
 
-    return made if isinstance(made, Rejection) else replace(made, facts={**made.facts, "batch": size})
+    return made if isinstance(made, Rejection) else replace(made, facts={"batch_size": size, **made.facts})
 
 
 def _ends_run(error: Exception) -> bool:

@@ -240,6 +240,9 @@ def test_a_method_without_a_share_is_refused(ingested: Path, tmp_path: Path) -> 
 # --- on a device ------------------------------------------------------------------------------------------------
 
 
+FACTS = {"checkpoints": {"bisenet": {"identity": "0" * 64, "licence": "MIT"}}}
+
+
 class Networked(TintedAlways):
     """Stands where a network would: runs in the device loop, and has only so much memory."""
 
@@ -261,7 +264,7 @@ class Networked(TintedAlways):
 
     def _one(self, job: Job) -> Forged | Rejection:
         made = super()._one(job)
-        return replace(made, facts={"weights": {"bisenet": "0" * 64}}) if isinstance(made, Forged) else made
+        return replace(made, facts=FACTS) if isinstance(made, Forged) else made
 
 
 @pytest.fixture
@@ -285,7 +288,7 @@ def test_a_neural_method_runs_in_batches_of_one_key(networked: Workspace, monkey
     for batch in Networked.batches:
         for name in batch:
             if rows[name]["status"] == "ok":
-                assert json.loads(rows[name]["facts"]) == {"weights": {"bisenet": "0" * 64}, "batch": len(batch)}
+                assert json.loads(rows[name]["facts"]) == FACTS | {"batch_size": len(batch)}
     assert generate(networked, machine=CPU).pending == 0
 
 
@@ -341,7 +344,7 @@ def test_the_release_says_what_weights_a_row_was_made_with(networked: Workspace)
     rows = [row for file in (result.path / "data").glob("*.parquet") for row in pq.read_table(file).to_pylist()]
     assert len(rows) == 30
     for row in rows:
-        assert json.loads(row["params"])["run"]["weights"] == {"bisenet": "0" * 64}
+        assert json.loads(row["params"])["run"]["checkpoints"] == FACTS["checkpoints"]
         assert row["licence"].endswith("; bisenet: MIT")
     assert verify(result.path).problems == []
 
