@@ -44,8 +44,8 @@ MAX_SHARE = 0.6
 MIN_WIDTH_PX = 8
 """Least width of a hole at its widest: the side of a cell of the latent grids, below which nothing can be painted."""
 
-JOIN_PX = 10
-"""Gaps up to twice this wide between chosen parts are closed: brow and eye, the lips, pinholes of the parser."""
+JOIN_PX = 5
+"""Gaps of up to twice this width that growing leaves are closed: brow and eye, the lips, pinholes of the parser."""
 
 _KEPT = ("l_brow", "r_brow", "l_eye", "r_eye", "nose", "mouth", "u_lip", "l_lip")
 

@@ -119,8 +119,9 @@ class Options:
                 raise ValueError(f"{key}: is [{low:g}, {high:g}]; two numbers in order, between {least} and {most}")
         if row.strength is None and self.strength != (0, 0):
             raise ValueError(f"strength: {row.method} has none; leave it out")
-        if self.strength[1] and int((self.steps or self._few().steps) * self.strength[0]) < 1:
-            raise ValueError(f"strength: {self.strength[0]:g} of {self.steps or self._few().steps} steps is no step")
+        steps, weakest = self.steps or self._few().steps, min(self.strengths or [1])
+        if int(steps * weakest) < 1:
+            raise ValueError(f"strength: {weakest:g} of {steps} steps is no step")
         if self.feather_px[1] > self.grow_px[0]:
             raise ValueError(f"feather_px: {self.feather_px[1]} is more than grow_px begins with, {self.grow_px[0]}")
         if self.side % row.divisor or not 0 <= self.side <= 4096:

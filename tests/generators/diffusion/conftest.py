@@ -1,0 +1,57 @@
+"""Tiny pipelines, built once a run, in a weights folder as a user has it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parents[1]))  # drawn_faces
+
+import pytest
+import tiny
+
+from generators.diffusion.method import CLASSES, Diffusion
+from mmtt_build.weights import Weights
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny networks run fastest so, and tests beside each other do not wait for each other's threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Weights]:
+    """Gives a weights folder that holds at least the named checkpoints."""
+    folder, weights = tmp_path_factory.mktemp("tiny"), Weights((tmp_path_factory.mktemp("weights"),))
+    added: set[str] = set()
+
+    def get(*names: str) -> Weights:
+        for name in set(names) - added:
+            weights.add(name, tiny.build(name, folder / name), accept=True)
+            added.add(name)
+        return weights
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def made(stock: Callable[..., Weights]) -> Callable[..., Diffusion]:
+    """Makes a method with options, prepared on the CPU; by default small and short."""
+
+    def make(name: str, **options: object) -> Diffusion:
+        kind = CLASSES[name]
+        method = kind(kind.Options(**{"steps": 4, "side": 64, **options}))
+        params = {"checkpoint": "", "vae": "", "few_step": "", **method.options.resolved()}
+        method.prepare("cpu", stock(*method.weights(params)))
+        return method
+
+    return make
