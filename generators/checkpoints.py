@@ -10,6 +10,7 @@ import difflib
 import pickle
 import pickletools
 import re
+import struct
 import warnings
 import zipfile
 from collections import Counter
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 MOST_SHOWN = 12
 AGAIN = "download it again"
 SAFE_COPY = "get the file from its authors, or a copy saved as safetensors or as a plain state dict"
+DAMAGE = (
+    RuntimeError, MemoryError, EOFError, OSError, LookupError, ArithmeticError, ValueError, TypeError, AttributeError,
+    AssertionError, struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch lets through when bytes are not what they should be."""
 
 
 def read(path: Path) -> Any:
@@ -63,16 +69,7 @@ def read(path: Path) -> Any:
                 f"{path} is refused: loading it would call {', '.join(wanted[:5])}. Nothing was run.", SAFE_COPY
             ) from None
         raise WeightsError(f"{path} is no checkpoint that torch wrote, or is damaged", AGAIN) from None
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        IndexError,
-        OverflowError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except DAMAGE as error:
         raise WeightsError(f"{path} is cut off or damaged: {_first_line(error)}", AGAIN) from None
 
 
@@ -187,7 +184,7 @@ def check_lora(entry: Entry, path: Path) -> list[str]:
         down = next((pair for pair in halves if pair[0] in name), None)
         if down:
             up = state.get(name.replace(*down))
-            if up is None:
+            if up is None or min(up.ndim, tensor.ndim) < 2:
                 problems.append(f"{name} has no counterpart {name.replace(*down)}")
             elif up.shape[1] != tensor.shape[0]:
                 problems.append(f"ranks differ: {name} {tuple(tensor.shape)}, its counterpart {tuple(up.shape)}")
@@ -247,7 +244,7 @@ def _check_zip(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except zipfile.BadZipFile:
+    except DAMAGE:
         raise WeightsError(f"{path} ({path.stat().st_size:,} bytes) is cut off or damaged", AGAIN) from None
     if not any(member.filename.endswith("data.pkl") for member in members):
         names = ", ".join(member.filename for member in members[:3])
@@ -273,7 +270,7 @@ def _globals(path: Path, kind: str) -> Iterator[str]:
                 yield ".".join(strings[-2:])
             elif isinstance(argument, str):
                 strings.append(argument)
-    except (ValueError, OSError, StopIteration):
+    except (*DAMAGE, StopIteration):
         return
 
 
@@ -285,8 +282,8 @@ def _tensors(outer: Any, path: Path, state: str, prefix: str) -> dict[str, Tenso
         where = f"no '{state}'" if state else f"a {type(outer).__name__}"
         raise WeightsError(f"{path} holds {where}, not a state dict", SAFE_COPY)
     for name, value in inner.items():
-        if not isinstance(value, torch.Tensor):
-            raise WeightsError(f"{path}: '{name}' is a {type(value).__name__}, not a tensor", SAFE_COPY)
+        if not isinstance(value, torch.Tensor) or value.is_meta or value.layout != torch.strided:
+            raise WeightsError(f"{path}: '{name}' is a {type(value).__name__}, not a tensor with data", SAFE_COPY)
     return {str(name).removeprefix(prefix): value for name, value in inner.items()}
 
 

@@ -48,6 +48,9 @@ def check_folder(entry: Entry, path: Path) -> list[str]:
         wrong = _class_problem(entry, str(config.get("_class_name")))
         if wrong:
             return wrong
+        takes = _json(path / "unet" / "config.json").get("in_channels") if entry.channels else 0
+        if takes != entry.channels:
+            return [f"its UNet takes {takes} channels; '{entry.name}' is one that takes {entry.channels}"]
         parts = {n: v for n, v in config.items() if isinstance(v, list) and len(v) == 2 and v[0] and v[1]}
         for name, (library, kind) in parts.items():
             if name not in NOT_LOADED:

@@ -58,9 +58,9 @@ def task_of(path: Path) -> str:
         WeightsError: it is no ONNX network that the installed onnxruntime opens, or its outputs do not fit its task.
     """
     inputs, outputs = _shapes(path)
-    first = inputs[0]
-    if len(first) != 4:
+    if not inputs or not outputs or len(inputs[0]) != 4:
         return ""
+    first = inputs[0]
     side = first[2] if first[2] == first[3] and isinstance(first[2], int) else 0
     if len(outputs) >= 5:
         task = "detection"

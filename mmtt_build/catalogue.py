@@ -40,6 +40,7 @@ class Entry:
     prefix: str = ""
     network: str = ""
     classes: Sequence[str] = ()
+    channels: int = 0
     tasks: Sequence[str] = ()
     shape: Sequence[Any] = ()
     note: str = ""

@@ -23,6 +23,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mmtt_build import hub_cache
 from mmtt_build.catalogue import Entry, catalogue, entry
 from mmtt_build.digests import digests, members
 from mmtt_build.errors import ConfigError, TermsNotAccepted, WeightsError, WeightsMissing
@@ -70,6 +71,7 @@ class State(StrEnum):
     TERMS = "terms not accepted"
     CHANGED = "changed"
     NOT_ADDED = "not added"
+    INCOMPLETE = "incomplete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Looked:
     Attributes:
         entry: which one.
         state: how it stands. CHANGED may turn out to be a mere copy with a new time, once it is hashed.
-        path: the file or folder, if any.
+        path: the file or folder; of a missing one where it was when it was added, if it ever was.
         folder: the weights folder that it lies in; None for the hub's cache.
         identity: see `Found`; "" if not known.
     """
@@ -134,20 +136,22 @@ class Weights:
             WeightsError: its record cannot be read.
         """
         of = entry(name)
-        stray = None
+        stray = gone = None
         for folder in self.folders:
             record = _read(folder, name)
             if record.get("files"):
                 path = _path(folder, of, record)
-                if not path.exists():
-                    continue  # taken away by hand; another folder may have it
+                if not path.exists():  # taken away by hand, or what a link led to; another folder may have it
+                    gone = gone or path
+                    continue
                 state = State.CHANGED if _touched(path, record["files"]) else self._ready(of)
                 return Looked(of, state, path, folder, record["identity"])
             stray = stray or _stray(folder, of)
-        if of.hub and (path := _in_hub_cache(of)):
+        if of.hub and (path := hub_cache.locate(of)):
             commit = re.search(r"snapshots/([^/]+)", path.as_posix())
-            return Looked(of, self._ready(of), path, None, f"hub:{of.hub}@{commit[1] if commit else ''}")
-        return Looked(of, State.NOT_ADDED if stray else State.MISSING, stray)
+            state = State.INCOMPLETE if of.is_tree and hub_cache.lacking(path) else self._ready(of)
+            return Looked(of, state, path, None, f"hub:{of.hub}@{commit[1] if commit else ''}")
+        return Looked(of, State.NOT_ADDED if stray else State.MISSING, stray or gone)
 
     def _ready(self, of: Entry) -> State:
         return State.READY if self.accepted(of.name) else State.TERMS
@@ -168,17 +172,24 @@ class Weights:
             self.rehash(name)
             looked = self.look(name)
         of = looked.entry
-        if looked.state is State.MISSING or looked.path is None:
-            where = ", ".join([*map(str, self.folders), *(["the hub's cache"] if of.hub else [])])
-            raise WeightsMissing(f"'{name}' ({of.purpose}) is in none of: {where}", of.how_to_obtain())
+        what = f"'{name}' ({of.purpose})"
         if looked.state is State.NOT_ADDED:
             raise WeightsMissing(
-                f"'{name}' ({of.purpose}): {looked.path} lies there, but was never added and checked",
+                f"{what}: {looked.path} lies there, but was never added and checked",
                 f"mmtt weights add {name} {looked.path}",
             )
+        if looked.state is State.INCOMPLETE and looked.path:
+            raise WeightsMissing(
+                f"{what}: the hub's cache has only part of it, {looked.path} lacks {hub_cache.lacking(looked.path)}",
+                f"mmtt weights fetch {name} gets the rest",
+            )
+        if looked.state is State.MISSING or looked.path is None:
+            where = ", ".join([*map(str, self.folders), *(["the hub's cache"] if of.hub else [])])
+            gone = f"was added, and {looked.path} is gone" if looked.path else f"is in none of: {where}"
+            raise WeightsMissing(f"{what} {gone}", of.how_to_obtain())
         if not self.accepted(name):
             raise TermsNotAccepted(
-                f"'{name}' ({of.purpose}): nobody has accepted its licence ({of.licence}) yet",
+                f"{what}: nobody has accepted its licence ({of.licence}) yet",
                 f"mmtt weights accept {name} shows the terms and asks",
             )
         return Found(of, looked.path, looked.identity)
@@ -268,9 +279,18 @@ class Weights:
 
 
 def prove(of: Entry, path: Path) -> list[str]:
-    """What is wrong with a file or folder as this checkpoint, in words; looks into it and runs nothing of it."""
-    check: Callable[[Entry, Path], list[str]] = CHECKS.get(of.kind)
-    return check(of, path)
+    """What is wrong with a file or folder as this checkpoint, in words; looks into it and runs nothing of it.
+
+    Raises:
+        ConfigError: what opens such files is not installed.
+    """
+    try:
+        check: Callable[[Entry, Path], list[str]] = CHECKS.get(of.kind)
+        return check(of, path)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"checking '{of.name}' needs the package '{error.name}'", "pip install 'mmtt-build[models]'"
+        ) from None
 
 
 def refused(of: Entry, path: Path, problems: Sequence[str], what: str) -> WeightsError:
@@ -295,11 +315,14 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     file = folder / f"{name}.json"
     try:
         record = json.loads(file.read_text("utf-8"))
-        if not isinstance(record, dict) or not isinstance(record.get("files", {}), dict):
+        files = record.get("files", {})
+        if files and not (
+            record["file"] + record["identity"] and all(f["sha256"] and f["size"] for f in files.values())
+        ):
             raise ValueError
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError:
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise WeightsError(f"{file} is not a record", f"delete it and add '{name}' again") from None
     return record
 
@@ -321,24 +344,6 @@ def _stray(folder: Path, of: Entry) -> Path | None:
     if of.is_tree:
         return folder / of.name if (folder / of.name).is_dir() else None
     return next((p for f in of.files for p in (folder / of.name / f, folder / f) if p.is_file()), None)
-
-
-def _in_hub_cache(of: Entry) -> Path | None:
-    """Where the Hugging Face hub's own cache has it: a folder, or the file."""
-    try:
-        from huggingface_hub import constants
-    except ImportError:
-        return None
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{of.hub.replace('/', '--')}"
-    if not repository.is_dir():  # the rest of the library takes a third of a second to import
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    for file in of.files or ("model_index.json", "config.json"):
-        found = try_to_load_from_cache(of.hub, file)
-        if isinstance(found, str):
-            return Path(found).parent if of.is_tree else Path(found)
-    return None
 
 
 def _touched(path: Path, recorded: Mapping[str, Mapping[str, Any]]) -> bool:

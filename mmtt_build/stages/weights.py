@@ -42,7 +42,7 @@ def overview(weights: Weights) -> Iterator[tuple[Entry, str, str]]:
 def _short(looked: Looked) -> str:
     if looked.path is None:
         return "-"
-    if looked.folder is None and looked.state is not State.NOT_ADDED:
+    if looked.identity.startswith("hub:"):
         return "hub cache"
     path, home = looked.path, Path.home()
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
@@ -101,24 +101,22 @@ def check(weights: Weights, name: str = "") -> Iterator[Checked]:
 
     Raises:
         ConfigError: the catalogue has no such name.
-        WeightsMissing: the one named is nowhere.
     """
     for of in [entry(name)] if name else catalogue().values():
         path = None
         try:
             looked = weights.look(of.name)
             path = looked.path
-            if path is None or looked.state is State.NOT_ADDED:
-                if name:
-                    weights.find(name)  # raises, with the way to obtain it
+            if path is None and not name:
+                continue
+            if path is None or looked.state in (State.MISSING, State.NOT_ADDED, State.INCOMPLETE):
+                weights.find(of.name)  # raises, with the way out
                 continue
             weights.rehash(of.name)
             problems = prove(of, path)
             if problems:
                 raise refused(of, path, problems, "it has the content that was added")
-        except WeightsMissing:
-            raise
-        except WeightsError as error:
+        except (WeightsMissing, WeightsError) as error:
             yield Checked(of.name, path, "", error)
         else:
             yield Checked(of.name, path, remark(weights, of), None)
@@ -199,7 +197,6 @@ def wanted_files(names: list[str], variant: str) -> list[str]:
         variant: preferred set of weights, "fp16"; components without it give their plain one.
     """
     weights_name = import_module("generators.model_folders").WEIGHTS
-    settings = [n for n in names if n.endswith((".json", ".txt", ".model")) and ".index." not in n]
     by_folder: dict[str, dict[tuple[bool, bool], list[str]]] = {}
     for name in names:
         folder, _, file = name.rpartition("/")
@@ -207,9 +204,7 @@ def wanted_files(names: list[str], variant: str) -> list[str]:
         if matched and (matched[2] or "") in ("", variant) and folder != "safety_checker":
             rank = (matched[4] == "safetensors", (matched[2] or "") == variant)
             by_folder.setdefault(folder, {}).setdefault(rank, []).append(name)
+    if len(by_folder) > 1:  # a pipeline: what lies beside its folders is the same in another format
+        by_folder.pop("", None)
     chosen = [name for ranks in by_folder.values() for name in ranks[max(ranks)]]
-    stems = {name.rpartition("/")[0] for name in chosen}
-    indices = [n for n in names if n.endswith(".json") and ".index." in n and n.rpartition("/")[0] in stems]
-    if any("/" in name for name in chosen):  # a pipeline: what lies beside its folders is another format of the same
-        chosen = [name for name in chosen if "/" in name]
-    return sorted({*settings, *indices, *chosen})
+    return sorted({*chosen, *(name for name in names if name.endswith((".json", ".txt", ".model")))})
