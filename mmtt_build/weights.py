@@ -147,10 +147,10 @@ class Weights:
                 state = State.CHANGED if _touched(path, record["files"]) else self._ready(of)
                 return Looked(of, state, path, folder, record["identity"])
             stray = stray or _stray(folder, of)
-        if of.hub and (path := hub_cache.locate(of)):
-            commit = re.search(r"snapshots/([^/]+)", path.as_posix())
-            state = State.INCOMPLETE if of.is_tree and hub_cache.lacking(path) else self._ready(of)
-            return Looked(of, state, path, None, f"hub:{of.hub}@{commit[1] if commit else ''}")
+        if of.hub and (cached := hub_cache.locate(of)):
+            commit = re.search(r"snapshots/([^/]+)", cached.as_posix())
+            state = State.INCOMPLETE if of.is_tree and hub_cache.lacking(cached) else self._ready(of)
+            return Looked(of, state, cached, None, f"hub:{of.hub}@{commit[1] if commit else ''}")
         return Looked(of, State.NOT_ADDED if stray else State.MISSING, stray or gone)
 
     def _ready(self, of: Entry) -> State:

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-sys.path[:0] = [str(Path(__file__).with_name(folder)) for folder in ("diffusion", "faces")]  # tiny, onnx_packs
+sys.path.insert(0, str(Path(__file__).with_name("diffusion")))  # tiny
+sys.path.insert(0, str(Path(__file__).with_name("faces")))  # onnx_packs
 
 import onnx_packs
 import tiny
