@@ -62,6 +62,7 @@ METHODS = Registry(
         "splice": "generators.splice.method:Splice",
         "warp": "generators.warp.method:Warp",
         "patchfill": "generators.patchfill.method:PatchFill",
+        "inswapper": "generators.inswapper.method:InSwapper",
         "sdxl": "generators.diffusion.method:sdxl",
         "sdxl-turbo": "generators.diffusion.method:sdxl-turbo",
         "sd15": "generators.diffusion.method:sd15",

@@ -104,13 +104,14 @@ def find_pack(name: str, weights: Weights) -> tuple[Path, str]:
             f"unknown face pack '{name}'", f"known: {packs}; a folder of one's own is named by its path, ./{name}"
         )
     folder = Path(name).expanduser().resolve()
-    files = pack_files(folder)
-    digest = hashlib.sha256()
-    for file in [*files, *folder.glob("manifest.json")]:
-        digest.update(file.name.encode() + b"\0")
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return folder, f"sha256:{digest.hexdigest()}"
+    pack_files(folder)
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    lines = []
+    for name, path in sorted(files.items()):
+        with path.open("rb") as stream:
+            lines.append(f"{hashlib.file_digest(stream, 'sha256').hexdigest()}  {name}\n")
+    # As `Weights.add` makes it: the same pack, taken into the catalogue later, stays the same one.
+    return folder, hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def pack_files(folder: Path) -> list[Path]:
