@@ -68,6 +68,21 @@ def quick_face() -> Callable[..., tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     return make
 
 
+@pytest.fixture(scope="session")
+def bisenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights folder with a BiSeNet that knows the portraits of `fitted_parser.SEEDS`. Read only."""
+    import fitted_parser
+    import torch
+
+    from mmtt_build.weights import Weights
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(fitted_parser.fit(), folder / "parsing_bisenet.pth")
+    Weights((folder,)).add("bisenet", folder / "parsing_bisenet.pth")
+    return folder
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 4 MiB of its own, to fill up."""

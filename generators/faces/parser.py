@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -127,7 +127,7 @@ def build() -> nn.Module:
     return network
 
 
-def logits(network: nn.Module, prepared: Tensor) -> Tensor:
+def logits(network: Any, prepared: Tensor) -> Tensor:
     """Scores of the classes, (B, 19, H, W) float32, of `labels`'s input.
 
     The first of the network's three heads; the other two only help in training, and a tenth of the time is theirs.

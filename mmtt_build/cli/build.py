@@ -48,30 +48,47 @@ def ingest(
     readmit: Annotated[
         bool, typer.Option("--readmit", help="Take in what an earlier run left out and no rule leaves out now.")
     ] = False,
+    parser: Annotated[
+        str, typer.Option(help="Network for part maps that no source drew: bisenet. [default: the recipe's]")
+    ] = "",
+    analysis: Annotated[
+        str, typer.Option(help="Face analysis: buffalo_l, or the path of a pack's folder. [default: the recipe's]")
+    ] = "",
+    device: DeviceOption = "auto",
+    weights_dir: WeightsOption = None,
     workers: WorkersOption = 0,
     dry_run: DryRunOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Read source datasets: 512 px PNGs, part maps, identities, licences, exclusions.
 
-    Without a source option, all sources of the recipe are read.
+    Without a source option, all sources of the recipe are read. A parser then runs over all images of the workspace
+    that have no part map, or one drawn from landmarks; a face analysis over those whose face it has not seen, to leave
+    out what is not one grown-up face and to know who is who.
     """
     from mmtt_build.errors import ConfigError
     from mmtt_build.parts import BISENET_CLASSES, CLASSES
     from mmtt_build.sources.base import Options
+    from mmtt_build.stages.analyse import analyse
     from mmtt_build.stages.ingest import ingest as run
+    from mmtt_build.stages.parse import need, parse
+    from mmtt_build.weights import Weights
 
     found = find(workspace)
+    parser = parser or found.recipe.ingest.parser
+    weights = Weights.search(found.root, weights_dir)
     given = {"celebamask-hq": celebamask_hq, "ffhq": ffhq, "folder": folder, "portraits": portraits}
     sources = {name: path for name, path in given.items() if path} or {
         name: found.root / path for name, path in found.recipe.sources.items()
     }
+    rules = found.recipe.ingest
+    if not analysis:
+        analysis = str(found.root / rules.analysis) if "/" in rules.analysis else rules.analysis
     orders = {"celebamask-hq": CLASSES, "bisenet": BISENET_CLASSES}
-    if not sources:
+    if not (sources or parser or analysis):
         raise ConfigError("no source named", "give --celebamask-hq DIR (or another), or fill [sources] in mmtt.toml")
     if class_order not in orders:
         raise ConfigError(f"--class-order {class_order!r}", f"one of {', '.join(orders)}")
-    rules = found.recipe.ingest
     exclude = exclude or (found.root / rules.exclude if rules.exclude else None)
     ffhq_aging = ffhq_aging or (found.root / rules.ffhq_aging if rules.ffhq_aging else None)
     if exclude and not exclude.is_file():
@@ -87,11 +104,16 @@ def ingest(
         licence=licence or None,
         order=orders[class_order],
     )
+    if parser:  # before hours of reading
+        need(parser, weights, device)
+    if analysis:
+        analyse(found, analysis, weights, device=device, dry_run=True)
     failed = 0
     for name, path in sources.items():
         result = run(
             found, name, path, options,
             label=label, workers=workers, limit=limit, retry_failed=retry_failed, readmit=readmit, dry_run=dry_run,
+            analysis_follows=bool(analysis),
         )  # fmt: skip
         verb = "would read" if dry_run else "read"
         typer.echo(
@@ -100,6 +122,25 @@ def ingest(
         )
         counted(result.reasons)
         failed += result.failed
+    if parser:
+        parsed = parse(found, parser, weights, device=device, threads=workers, dry_run=dry_run)
+        if dry_run:
+            typer.echo(f"{parser}: would parse {parsed.pending:,} images that are here, and what comes without a map")
+        else:
+            typer.echo(f"{parser}: parsed {parsed.ok:,} images, failed {parsed.failed:,}")
+        if parsed.planned:
+            typer.echo(f"  {parsed.planned:,} keep the map from landmarks that a plan was drawn with")
+        counted(parsed.reasons)
+        failed += parsed.failed
+    if analysis:
+        seen = analyse(found, analysis, weights, device=device, threads=workers, dry_run=dry_run)
+        if dry_run:
+            typer.echo(f"{analysis}: would analyse {seen.pending:,} images that are here, and what comes")
+        else:
+            left_out = sum(seen.excluded.values())
+            typer.echo(f"{analysis}: analysed {seen.analysed:,} images, left out {left_out:,}, failed {seen.failed:,}")
+        counted(seen.excluded + seen.reasons)
+        failed += seen.failed
     if failed:
         raise typer.Exit(ROWS_FAILED)
 

@@ -7,6 +7,8 @@ import shutil
 from mmtt_build.errors import ConfigError, MmttError
 from mmtt_build.registry import SOURCES
 from mmtt_build.sources.base import Options
+from mmtt_build.stages.parse import need
+from mmtt_build.weights import Weights
 from mmtt_build.workspace import Workspace
 
 BYTES_PER_FORGERY = 410_000
@@ -30,6 +32,11 @@ def validate(workspace: Workspace) -> list[MmttError]:
     for name, path in recipe.sources.items():
         try:
             images += len(SOURCES.get(name)(workspace.root / path, Options()))
+        except MmttError as error:
+            problems.append(error)
+    if recipe.ingest.parser:
+        try:
+            need(recipe.ingest.parser, Weights.search(workspace.root))
         except MmttError as error:
             problems.append(error)
     for key in ("exclude", "ffhq_aging"):
