@@ -62,9 +62,9 @@ def ingest(
 ) -> None:
     """Read source datasets: 512 px PNGs, part maps, identities, licences, exclusions.
 
-    Without a source option, all sources of the recipe are read. A parser then runs over all images of the workspace
-    that have no part map, or one drawn from landmarks; a face analysis over those whose face it has not seen, to leave
-    out what is not one grown-up face and to know who is who.
+    Without a source option, all sources of the recipe are read. A face analysis then runs over all images of
+    the workspace whose face it has not seen, to leave out what is not one grown-up face and to know who is who; a
+    parser over those that have no part map, or one drawn from landmarks.
     """
     from mmtt_build.errors import ConfigError
     from mmtt_build.parts import BISENET_CLASSES, CLASSES
@@ -122,6 +122,15 @@ def ingest(
         )
         counted(result.reasons)
         failed += result.failed
+    if analysis:
+        seen = analyse(found, analysis, weights, device=device, threads=workers, dry_run=dry_run)
+        if dry_run:
+            typer.echo(f"{analysis}: would analyse {seen.pending:,} images that are here, and what comes")
+        else:
+            left_out = sum(seen.excluded.values())
+            typer.echo(f"{analysis}: analysed {seen.analysed:,} images, left out {left_out:,}, failed {seen.failed:,}")
+        counted(seen.excluded + seen.reasons)
+        failed += seen.failed
     if parser:
         parsed = parse(found, parser, weights, device=device, threads=workers, dry_run=dry_run)
         if dry_run:
@@ -132,15 +141,6 @@ def ingest(
             typer.echo(f"  {parsed.planned:,} keep the map from landmarks that a plan was drawn with")
         counted(parsed.reasons)
         failed += parsed.failed
-    if analysis:
-        seen = analyse(found, analysis, weights, device=device, threads=workers, dry_run=dry_run)
-        if dry_run:
-            typer.echo(f"{analysis}: would analyse {seen.pending:,} images that are here, and what comes")
-        else:
-            left_out = sum(seen.excluded.values())
-            typer.echo(f"{analysis}: analysed {seen.analysed:,} images, left out {left_out:,}, failed {seen.failed:,}")
-        counted(seen.excluded + seen.reasons)
-        failed += seen.failed
     if failed:
         raise typer.Exit(ROWS_FAILED)
 

@@ -69,7 +69,7 @@ class Case:
             CaseError: it is damaged, or has no `meta`.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             meta = json.loads(str(arrays.pop("meta")))
         except KeyError as error:
