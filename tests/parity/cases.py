@@ -80,15 +80,19 @@ class Case:
             raise CaseError("its `meta` is not a table")
         return Case(path, network_of(path), arrays, meta, (path.parent, REFERENCE))
 
-    def weights(self) -> dict[str, NDArray[Any]]:
+    def weights(self, manifest: str = "", seed: int | None = None) -> dict[str, NDArray[Any]]:
         """The state dict that the case was made with.
+
+        Args:
+            manifest: file name, where a case has several networks.
+            seed: of the fill, where a case has several networks.
 
         Raises:
             CaseError: its manifest is not there, or cannot be read.
         """
         told = self.meta.get("weights", {})
-        name = told.get("manifest") or self.meta.get("manifest") or f"{self.network}.manifest.json"
-        seed = told.get("seed", self.meta.get("weights_seed", 0))
+        name = manifest or told.get("manifest") or self.meta.get("manifest") or f"{self.network}.manifest.json"
+        seed = told.get("seed", self.meta.get("weights_seed", 0)) if seed is None else seed
         found = next((folder / name for folder in self.folders if (folder / name).is_file()), None)
         if found is None:
             raise CaseError(f"no {name} in {' or '.join(map(str, self.folders))}")
@@ -122,10 +126,41 @@ class Case:
         errors += [abs(float(getattr(ours, key)()) - told[key]) for key in ("min", "max") if key in told]
         return Check(what, float(np.max(errors)), tolerance)
 
+    def compare_stored(self, what: str, ours: NDArray[Any], tolerance: float = 1e-4) -> Check:
+        """Largest absolute difference to the array `what` of a case of the other form, and to what `meta` says of it.
+
+        Such a case holds arrays by their plain names; `tensors` in its `meta` gives the whole shape, which slice is
+        stored, as Python writes it ("[:1, :, ::4]", or "full"), and mean, min and max of the whole.
+        """
+        theirs, told = self.array(what), self.meta.get("tensors", {}).get(what, {})
+        shape = tuple(told.get("shape", theirs.shape))
+        if ours.shape != shape:
+            raise CaseError(f"{what}: ours has the shape {ours.shape}, the reference {shape}")
+        some = ours[_slices(str(told.get("stored", "full")))]
+        errors = [np.abs(some.astype(np.float64) - theirs).max()]
+        errors += [
+            abs(float(getattr(ours.astype(np.float64), k)()) - told[k]) for k in ("mean", "min", "max") if k in told
+        ]
+        return Check(what, float(np.max(errors)), tolerance)
+
     def repeats(self) -> int:
         """How often the case's input is repeated along both image axes, as its text "np.repeat x8" says; 1 if not."""
         times = re.search(r"np\.repeat x(\d+)", json.dumps(self.meta.get("input", "")))
         return int(times[1]) if times else 1
+
+
+def _slices(text: str) -> tuple[slice, ...]:
+    """The slices of a text such as "[:1, :, 2:9, ::4]"; "full" is all.
+
+    Raises:
+        CaseError: it is something else.
+    """
+    if text == "full":
+        return (slice(None),)
+    parts = [part.strip() for part in text.removeprefix("[").removesuffix("]").split(",")]
+    if not all(re.fullmatch(r"-?\d*(:-?\d*){1,2}", part) for part in parts):
+        raise CaseError(f"not a slice: {text}")
+    return tuple(slice(*(int(end) if end else None for end in part.split(":"))) for part in parts)
 
 
 def network_of(path: Path) -> str:
