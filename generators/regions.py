@@ -7,20 +7,21 @@ the numbers below are ours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from generators.classical import Floats, draw_name, grow, shrink
+from generators.classical import Floats, box_around, draw_name, grow, shrink
 from mmtt_build import parts
 from mmtt_build.masks import Image, Mask
 from mmtt_build.parts import LabelMap
 from mmtt_build.records import SIZE
 
 WEIGHTS = {
-    "l_brow": 4.0, "r_brow": 4.0, "l_eye": 4.0, "r_eye": 4.0, "u_lip": 3.5, "l_lip": 3.5, "nose": 2.5, "mouth": 2.5,
+    "l_brow": 4.0, "r_brow": 4.0, "l_eye": 4.0, "r_eye": 4.0, "u_lip": 3.5, "l_lip": 3.5, "nose": 2.5, "mouth": 1.0,
     "l_ear": 0.8, "r_ear": 0.8, "hair": 0.8, "skin": 0.4, "eye_g": 0.8,
 }  # fmt: skip
 """Parts that can be repainted and how likely each is drawn first: eyebrows, eyes and lips are MMTT's most frequent."""
@@ -112,15 +113,18 @@ def region(labels: LabelMap, names: Sequence[str], grow_px: float) -> Region:
     Raises:
         RegionError: a part is not in the map, or the hole would be too thin or too large.
     """
-    areas = parts.areas(labels)
     if not names:
         raise RegionError("empty mask: no part was chosen")
+    chosen = parts.select(labels, names)
+    window = box_around(chosen, math.ceil(grow_px) + JOIN_PX + 1).window
+    there = parts.areas(labels[window])
     for name in names:
-        if not areas[parts.INDEX[name]]:
+        if not there[parts.INDEX[name]]:
             raise RegionError(f"empty mask: the part map has no {name}")
-    grown = grow(parts.select(labels, names), grow_px + JOIN_PX)
-    kept = parts.select(labels, [name for name in _KEPT if name not in names])
-    return checked(shrink(grown, JOIN_PX) & ~kept)
+    kept = parts.select(labels[window], [name for name in _KEPT if name not in names])
+    mask = np.zeros_like(chosen)
+    mask[window] = shrink(grow(chosen[window], grow_px + JOIN_PX), JOIN_PX) & ~kept
+    return checked(mask)
 
 
 def checked(mask: Mask) -> Region:
@@ -131,12 +135,22 @@ def checked(mask: Mask) -> Region:
     """
     if not mask.any():
         raise RegionError("empty mask")
-    depth = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    window = box_around(mask, 1).window
+    depth = np.zeros(mask.shape, np.float32)
+    depth[window] = cv2.distanceTransform(mask[window].view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     if (width := 2 * float(depth.max()) - 1) < MIN_WIDTH_PX:
         raise RegionError(f"mask is {width:.0f} px wide at its widest, at least {MIN_WIDTH_PX}")
     if (share := np.count_nonzero(mask) / mask.size) > MAX_SHARE:
         raise RegionError(f"mask is {share:.0%} of the frame, at most {MAX_SHARE:.0%}")
     return Region(mask, depth)
+
+
+def grown(mask: Mask, radius_px: int) -> Mask:
+    """A mask (H, W) bool grown by a radius, worked out around it only: a fifth of the time for a small one."""
+    window = box_around(mask, radius_px + 1).window
+    out = np.zeros_like(mask)
+    out[window] = grow(mask[window], radius_px)
+    return out
 
 
 def match_colour(base: Image, generated: Image, repainted: Mask) -> Image:
@@ -153,7 +167,7 @@ def match_colour(base: Image, generated: Image, repainted: Mask) -> Image:
     Returns:
         (H, W, 3) uint8 RGB; `generated` itself where there is no ring.
     """
-    ring = (grow(repainted, RING_PX) & ~repainted).view(np.uint8)
+    ring = (grown(repainted, RING_PX) & ~repainted).view(np.uint8)
     if not ring.any():
         return generated
     (mean, spread), (made_mean, made_spread) = (cv2.meanStdDev(image, mask=ring) for image in (base, generated))
@@ -176,10 +190,9 @@ def composite(base: Image, generated: Image, hole: Region, feather_px: float) ->
     Returns:
         (H, W, 3) uint8 RGB. Every masked pixel holds some of `generated`, every other the base's.
     """
-    x, y, width, height = cv2.boundingRect(hole.mask.view(np.uint8))
-    box = np.s_[y : y + height, x : x + width]
-    alpha = np.minimum(hole.depth[box] / max(feather_px, 1.0), 1.0)[..., None]
+    window = box_around(hole.mask, 0).window
+    alpha = np.minimum(hole.depth[window] / max(feather_px, 1.0), 1.0)[..., None]
     out = base.copy()
-    old = base[box].astype(np.float32)
-    out[box] = np.rint(old + alpha * (generated[box] - old)).astype(np.uint8)
+    old = base[window].astype(np.float32)
+    out[window] = np.rint(old + alpha * (generated[window] - old)).astype(np.uint8)
     return out

@@ -19,7 +19,6 @@ import numpy as np
 
 from generators import regions
 from generators.base import Family, Forged, Job, Method, Params, Rejection
-from generators.classical import grow
 from generators.diffusion import prompts
 from generators.diffusion.pipelines import FEW_STEP, PIPELINES, SCHEDULERS, Pipeline
 from generators.regions import Region, RegionError
@@ -177,7 +176,9 @@ class Diffusion(Method):
 
     def __init__(self, options: Any = None) -> None:
         super().__init__(options)
-        self.batch_size = self.options.batch_size or self.row.batch
+        own: Options = self.options
+        self.batch_size = own.batch_size or self.row.batch
+        self._resolved, self._strengths, self._guidances = own.resolved(), own.strengths, own.guidances
         self._device = ""
         self._weights = Weights(())
         self._loaded: tuple[tuple[str, ...], Engine] | None = None
@@ -192,19 +193,18 @@ class Diffusion(Method):
         prompt = self._prompts.choose(rng, chosen) if chosen else None
         if chosen is None or prompt is None:
             return None
-        options: Options = self.options
-        strengths, guidances = options.strengths, options.guidances
+        strengths, guidances = self._strengths, self._guidances
         guidance = guidances[int(rng.integers(len(guidances)))]
         return {
-            **options.resolved(),
+            **self._resolved,
             "parts": list(chosen),
             "attribute": prompt.attribute,
             "prompt": prompt.text,
             "negative": prompt.negative if self._has_negative(guidance) else "",
             "strength": strengths[int(rng.integers(len(strengths)))] if strengths else None,
             "guidance": guidance,
-            "grow_px": int(rng.integers(options.grow_px[0], options.grow_px[1] + 1)),
-            "feather_px": int(rng.integers(options.feather_px[0], options.feather_px[1] + 1)),
+            "grow_px": int(rng.integers(self.options.grow_px[0], self.options.grow_px[1] + 1)),
+            "feather_px": int(rng.integers(self.options.feather_px[0], self.options.feather_px[1] + 1)),
         }
 
     def _has_negative(self, guidance: float) -> bool:
@@ -292,7 +292,7 @@ class Diffusion(Method):
         jobs = [job for _, job, _ in ready]
         params = jobs[0].params
         margin = -(-GRID_PX * SIZE // params["side"])
-        painted = [grow(hole.mask, margin) for _, _, hole in ready]
+        painted = [regions.grown(hole.mask, margin) for _, _, hole in ready]
         negative = self._has_negative(params["guidance"])
         images, finite, facts = engine.paint(
             images=np.stack([job.image for job in jobs]),

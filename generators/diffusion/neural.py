@@ -148,7 +148,10 @@ class Engine:
         else:
             pipe.to(self.device)
         if options.compile:
-            network.compile_repeated_blocks(fullgraph=True)
+            try:
+                network.compile_repeated_blocks(fullgraph=True)
+            except ValueError:  # Kandinsky's network has no blocks of the kind that repeats in a UNet
+                network.compile()
 
     def too_long(self, text: str) -> str:
         """Why a prompt cannot be used as a whole, or "": every text encoder must read all of it."""

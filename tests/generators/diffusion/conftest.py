@@ -45,13 +45,22 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Weights]:
 
 @pytest.fixture(scope="session")
 def made(stock: Callable[..., Weights]) -> Callable[..., Diffusion]:
-    """Makes a method with options, prepared on the CPU; by default small and short."""
+    """Gives a method with options, prepared on the CPU; by default small and short, and loaded once for all tests.
 
-    def make(name: str, **options: object) -> Diffusion:
-        kind = CLASSES[name]
-        method = kind(kind.Options(**{"steps": 4, "side": 64, **options}))
-        params = {"checkpoint": "", "vae": "", "few_step": "", **method.options.resolved()}
-        method.prepare("cpu", stock(*method.weights(params)))
-        return method
+    A test that changes the loaded network asks for one of its own (`own=True`).
+    """
+    shared: dict[str, Diffusion] = {}
+
+    def make(name: str, own: bool = False, **options: object) -> Diffusion:
+        key = repr((name, sorted(options.items())))
+        if own or key not in shared:
+            kind = CLASSES[name]
+            method = kind(kind.Options(**{"steps": 3, "side": 64, **options}))
+            params = {"checkpoint": "", "vae": "", "few_step": "", **method.options.resolved()}
+            method.prepare("cpu", stock(*method.weights(params)))
+            if own:
+                return method
+            shared[key] = method
+        return shared[key]
 
     return make

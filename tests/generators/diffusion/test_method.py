@@ -5,6 +5,7 @@ import pickle
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_the_order_of_a_batch_changes_nothing(made: Make) -> None:
 
 def test_a_reloaded_pipeline_forges_the_same(made: Make) -> None:
     base = face(PLAIN)
-    one, other = made("sdxl"), made("sdxl")
+    one, other = made("sdxl"), made("sdxl", own=True)
     assert unlike(forge(one, job(one, base))[0], forge(other, job(other, base))[0]) == 0
 
 
@@ -95,7 +96,7 @@ def test_a_reloaded_pipeline_forges_the_same(made: Make) -> None:
 
 @pytest.mark.parametrize("name", ["sdxl", "sd15", "sd3", "flux", "qwen-image", "z-image"])
 def test_each_text_is_encoded_once_and_embeddings_equal_the_text(made: Make, name: str) -> None:
-    method = made(name)
+    method = made(name, own=True)
     row = method.row
     guidance = {"guidance": 3.0}
     base = face(PLAIN)
@@ -123,7 +124,7 @@ def test_each_text_is_encoded_once_and_embeddings_equal_the_text(made: Make, nam
 
 
 def test_the_cache_is_bounded(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    method, base = made("sdxl"), face(PLAIN)
+    method, base = made("sdxl", own=True), face(PLAIN)
     engine = method.engine(job(method, base).params)
     monkeypatch.setattr("generators.diffusion.neural.CACHE_BYTES", 100_000)
     with torch.no_grad():
@@ -179,7 +180,7 @@ def test_bad_rows_are_rejected_with_a_reason_and_the_rest_of_the_batch_is_made(m
 
 
 def test_latents_that_are_not_numbers_are_a_rejection(made: Make) -> None:
-    method, base = made("sdxl"), face(PLAIN)
+    method, base = made("sdxl", own=True), face(PLAIN)
     network = method.engine(job(method, base).params).pipe.vae.decoder.conv_in
     with torch.no_grad():
         network.weight[0, 0, 0, 0] = float("nan")
@@ -189,7 +190,7 @@ def test_latents_that_are_not_numbers_are_a_rejection(made: Make) -> None:
 
 
 def test_a_black_picture_is_a_rejection(made: Make) -> None:
-    method, base = made("sd15"), face(PLAIN)
+    method, base = made("sd15", own=True), face(PLAIN)
     decoder = method.engine(job(method, base).params).pipe.vae.decoder
     with torch.no_grad():
         decoder.conv_out.weight.zero_()
@@ -201,7 +202,7 @@ def test_a_black_picture_is_a_rejection(made: Make) -> None:
 
 
 def test_it_is_loaded_once_and_the_one_before_is_let_go(made: Make, stock: Callable[..., Weights]) -> None:
-    method, base = made("sdxl"), face(PLAIN)
+    method, base = made("sdxl", own=True), face(PLAIN)
     stock("sdxl-base")
     nine = job(method, base)
     engine = method.engine(nine.params)
@@ -343,12 +344,17 @@ def test_no_negative_is_planned_that_nobody_reads(name: str) -> None:
 
 def test_a_labs_own_prompts(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
-    text = tiny.corpus()
-    own.write_text(text.replace("photo", "painting"), "utf-8")
+    own.write_text(files("generators.diffusion").joinpath("prompts.toml").read_text().replace("person", "sitter"))
     kind = CLASSES["sdxl"]
-    plan = kind(kind.Options(prompts=str(own))).plan(np.random.default_rng(0), face(PLAIN).facts, None)
-    ours = kind().plan(np.random.default_rng(0), face(PLAIN).facts, None)
-    assert plan and ours and plan["prompt"] == ours["prompt"].replace("photo", "painting") != ours["prompt"]
+    lab, ours = kind(kind.Options(prompts=str(own))), kind()
+    for seed in range(20):
+        theirs, plan = (one.plan(np.random.default_rng(seed), face(PLAIN).facts, None) for one in (lab, ours))
+        assert theirs and plan and theirs["prompt"] == plan["prompt"].replace("person", "sitter")
+    assert "sitter" in theirs["prompt"]
+    with pytest.raises(ConfigError, match="nowhere"):
+        kind(kind.Options(prompts=str(tmp_path / "nowhere.toml"))).plan(
+            np.random.default_rng(0), face(PLAIN).facts, None
+        )
 
 
 def test_glasses_and_their_parts() -> None:

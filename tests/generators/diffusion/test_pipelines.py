@@ -53,6 +53,9 @@ def test_a_rows_numbers_make_sense(row: Pipeline) -> None:
 def test_checkpoints_are_in_the_catalogue() -> None:
     named = {name for row in PIPELINES.values() for name in (row.checkpoint, *row.also, row.vae, *row.prior[:1])}
     assert named - {""} | {one.checkpoint for one in FEW_STEP.values()} <= set(catalogue())
+    for row in PIPELINES.values():
+        for name in filter(None, (row.checkpoint, *row.also, row.vae, *row.prior[:1])):
+            assert row.method in catalogue()[name].methods, f"{name} does not say that {row.method} uses it"
 
 
 @ROWS
