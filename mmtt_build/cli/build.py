@@ -69,21 +69,21 @@ def ingest(
     from mmtt_build.errors import ConfigError
     from mmtt_build.parts import BISENET_CLASSES, CLASSES
     from mmtt_build.sources.base import Options
-    from mmtt_build.stages.analyse import analyse
+    from mmtt_build.stages.analyse import analyse, pack_of
+    from mmtt_build.stages.analyse import need as need_pack
     from mmtt_build.stages.ingest import ingest as run
     from mmtt_build.stages.parse import need, parse
     from mmtt_build.weights import Weights
 
     found = find(workspace)
     parser = parser or found.recipe.ingest.parser
+    analysis = analysis or pack_of(found)
     weights = Weights.search(found.root, weights_dir)
     given = {"celebamask-hq": celebamask_hq, "ffhq": ffhq, "folder": folder, "portraits": portraits}
     sources = {name: path for name, path in given.items() if path} or {
         name: found.root / path for name, path in found.recipe.sources.items()
     }
     rules = found.recipe.ingest
-    if not analysis:
-        analysis = str(found.root / rules.analysis) if "/" in rules.analysis else rules.analysis
     orders = {"celebamask-hq": CLASSES, "bisenet": BISENET_CLASSES}
     if not (sources or parser or analysis):
         raise ConfigError("no source named", "give --celebamask-hq DIR (or another), or fill [sources] in mmtt.toml")
@@ -107,7 +107,7 @@ def ingest(
     if parser:  # before hours of reading
         need(parser, weights, device)
     if analysis:
-        analyse(found, analysis, weights, device=device, dry_run=True)
+        need_pack(found, analysis, weights, device)
     failed = 0
     for name, path in sources.items():
         result = run(

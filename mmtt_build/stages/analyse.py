@@ -11,6 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from mmtt_build.weights import Weights
 from mmtt_build.workspace import Workspace
 
 if TYPE_CHECKING:
-    from generators.faces.analysis import FaceFacts
+    from generators.faces.analysis import Analysis, FaceFacts
 
 BATCH = 4
 """Images between two looks at Ctrl-C: insightface takes them one by one, about a second each on a CPU."""
@@ -77,15 +78,7 @@ def analyse(
         ConfigError: unknown pack or device, or images that another pack has analysed.
         WeightsMissing, WeightsError, TermsNotAccepted: of the pack.
     """
-    try:
-        from generators.faces.analysis import AGE, POSE, RECOGNITION, Analysis, find_pack
-
-        folder, identity = find_pack(pack, weights)
-        _refuse_other_packs(workspace, identity)
-        wanted = [RECOGNITION, POSE] + [AGE] * (workspace.recipe.ingest.min_estimated_age > 0)
-        analysis = Analysis(folder, _onnx_device(device), needs=wanted, threads=threads)
-    except ModuleNotFoundError as error:
-        raise needs_models(error) from error
+    analysis, identity = need(workspace, pack, weights, device, threads)
     rows = _pending(workspace)
     summary = Summary(pending=rows.num_rows)
     if dry_run:
@@ -138,6 +131,34 @@ def analyse(
         )
     group(workspace)
     return summary
+
+
+def pack_of(workspace: Workspace) -> str:
+    """The pack that the recipe names, its path made independent of the current folder; "" for none."""
+    name = workspace.recipe.ingest.analysis
+    return str(workspace.root / Path(name).expanduser()) if "/" in name else name
+
+
+def need(
+    workspace: Workspace, pack: str, weights: Weights, device: str = "auto", threads: int = 0
+) -> tuple[Analysis, str]:
+    """Opens a pack, so that one that is missing or spoilt stops a run before any work.
+
+    Returns:
+        The analysis, and the identity of its pack.
+
+    Raises:
+        As `analyse`.
+    """
+    try:
+        from generators.faces.analysis import AGE, POSE, RECOGNITION, Analysis, find_pack
+
+        folder, identity = find_pack(pack, weights)
+        _refuse_other_packs(workspace, identity)
+        wanted = [RECOGNITION, POSE] + [AGE] * (workspace.recipe.ingest.min_estimated_age > 0)
+        return Analysis(folder, _onnx_device(device), needs=wanted, threads=threads), identity
+    except ModuleNotFoundError as error:
+        raise needs_models(error) from error
 
 
 def _onnx_device(text: str) -> str:

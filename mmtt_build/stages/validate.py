@@ -7,6 +7,7 @@ import shutil
 from mmtt_build.errors import ConfigError, MmttError
 from mmtt_build.registry import SOURCES
 from mmtt_build.sources.base import Options
+from mmtt_build.stages import analyse
 from mmtt_build.stages.parse import need
 from mmtt_build.weights import Weights
 from mmtt_build.workspace import Workspace
@@ -37,6 +38,11 @@ def validate(workspace: Workspace) -> list[MmttError]:
     if recipe.ingest.parser:
         try:
             need(recipe.ingest.parser, Weights.search(workspace.root))
+        except MmttError as error:
+            problems.append(error)
+    if pack := analyse.pack_of(workspace):
+        try:
+            analyse.need(workspace, pack, Weights.search(workspace.root))
         except MmttError as error:
             problems.append(error)
     for key in ("exclude", "ffhq_aging"):
