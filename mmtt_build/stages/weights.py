@@ -154,24 +154,23 @@ def fetch(weights: Weights, name: str, *, accept: bool = False) -> Path:
         raise WeightsMissing(
             f"'{name}' is not on the hub: its authors publish it on their own page", of.how_to_obtain()
         )
+    if accept and of.terms:
+        weights.accept(name)
     if not weights.accepted(name):
         raise TermsNotAccepted(
             f"'{name}' ({of.purpose}): its licence ({of.licence}) comes first",
             f"mmtt weights accept {name} shows the terms and asks",
         )
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
         path = _download(of)
-    except GatedRepoError:
-        raise WeightsError(
-            f"the hub gives {of.hub} only to accounts that accepted its terms there",
-            f"accept them on {of.published}, log in with `hf auth login`, and fetch again",
-        ) from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        # The hub's client says in many ways that a gated model needs an account: so it is always named as a way out.
+        account = f"accept the terms on {of.published}, log in with `hf auth login`, fetch again; or, " * of.gated
         raise WeightsError(
             f"could not fetch {of.hub}: {' '.join(str(error).split())[:300]}",
-            f"with a copy from {of.published}: mmtt weights add {name} {of.files[0] if of.files else 'DIR'}",
+            f"{account}with a copy from {of.published}: mmtt weights add {name} {of.files[0] if of.files else 'DIR'}",
         ) from None
     problems = prove(of, path)
     if problems:

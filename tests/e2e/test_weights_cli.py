@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +25,7 @@ class Mmtt:
         self.cache = home / "cache" / "mmtt" / "weights"
         self.environment = {
             **os.environ, "XDG_CACHE_HOME": str(home / "cache"), "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
         }  # fmt: skip
         self.environment.pop("MMTT_WEIGHTS", None)
         self.home = home
@@ -92,6 +98,7 @@ def test_a_damaged_one_fails_the_check(mmtt: Mmtt, file: Path) -> None:
         (("fetch", "bisenet"), 1, "get parsing_bisenet.pth from https://github.com/xinntao/facexlib"),
         (("fetch", "flux-fill"), 1, "TermsNotAccepted: 'flux-fill'"),
         (("fetch", "flux-schnell"), 1, "WeightsError: could not fetch black-forest-labs/FLUX.1-schnell"),
+        (("fetch", "flux-dev", "--accept-terms"), 1, "log in with `hf auth login`, fetch again; or, with a copy"),
         (("list", "--weights-dir", "nowhere"), 2, "--weights-dir nowhere is not a folder"),
     ],
 )
@@ -131,3 +138,80 @@ def test_listing_loads_no_numerics(mmtt: Mmtt) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=mmtt.environment)
     assert result.returncode == 0, result.stderr
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """Address and folder of a server that speaks enough of the hub's protocol for its real client.
+
+    Below the folder lie repositories: `<owner>/<name>/<file>`.
+    """
+    root = tmp_path / "served"
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            head = {"X-Repo-Commit": COMMIT}
+            if self.path.startswith("/api/models/"):
+                repository = root.joinpath(*self.path.split("/")[3:5])
+                files = [p for p in repository.rglob("*") if p.is_file()]
+                names = [p.relative_to(repository).as_posix() for p in files]
+                told: object = {"id": "a/b", "sha": COMMIT, "siblings": [{"rfilename": name} for name in names]}
+                if "/tree/" in self.path:
+                    sizes = [p.stat().st_size for p in files]
+                    told = [
+                        {"type": "file", "path": n, "size": s, "oid": COMMIT} for n, s in zip(names, sizes, strict=True)
+                    ]
+                body, code = json.dumps(told).encode(), 200
+            else:
+                repository_id, _, inside = self.path.partition(f"/resolve/{COMMIT}/")
+                if not inside:
+                    repository_id, _, inside = self.path.partition("/resolve/main/")
+                file = root / repository_id.strip("/") / inside
+                body, code = (file.read_bytes(), 200) if file.is_file() else (b"", 404)
+                head["ETag"] = f'"{hashlib.sha256(body).hexdigest()}"'
+            self.send_response(code)
+            for key, value in {**head, "Content-Length": str(len(body))}.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET  # noqa: N815
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", root
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_fetching_from_a_hub(mmtt: Mmtt, hub: tuple[str, Path]) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    address, served = hub
+    mmtt.environment |= {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    lora = served / "latent-consistency/lcm-lora-sdxl"
+    lora.mkdir(parents=True)
+    pair = {"q.lora_down.weight": torch.zeros(2, 8), "q.lora_up.weight": torch.zeros(8, 2)}
+    save_file(pair, lora / "pytorch_lora_weights.safetensors")
+    vae = served / "madebyollin/sdxl-vae-fp16-fix"
+    diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4).save_pretrained(vae)
+    (vae / "sdxl_vae.safetensors").write_bytes(b"the same in another layout, which nobody asked for")
+    assert "openrail++) comes first" in mmtt("fetch", "lcm-lora-sdxl").stderr
+    for name, options in (("lcm-lora-sdxl", ["--accept-terms"]), ("sdxl-vae-fp16-fix", [])):
+        result = mmtt("fetch", name, *options)
+        assert result.returncode == 0, result.stderr
+        assert f"{name} is fetched and what it should be: {mmtt.home / 'hf'}" in result.stdout
+        assert f"@{COMMIT}" in mmtt("show", name).stdout
+    assert list((mmtt.home / "hf").rglob("config.json"))
+    assert not list((mmtt.home / "hf").rglob("sdxl_vae.safetensors"))
