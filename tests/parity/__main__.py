@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .cases import Case, CaseError, network_of
 
-NETWORKS = {"bisenet": "bisenet"}
+NETWORKS = {"bisenet": "bisenet", "ffhq_align": "ffhq_align"}
 """Networks that there are, by the first part of their case files' names: the module here that runs such a case."""
 
 
