@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generators import persistence
 from mmtt_build.errors import WeightsError
 from mmtt_build.weights import Entry, Found
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     StateDict = Mapping[str, Tensor]
 
 MOST_SHOWN = 12
+TORCH_MAGIC = persistence.MAGIC.to_bytes(10, "little")
 AGAIN = "download it again"
 SAFE_COPY = "get the file from its authors, or a copy saved as safetensors or as a plain state dict"
 DAMAGE = (
@@ -40,6 +42,8 @@ DAMAGE = (
 
 def read(path: Path) -> Any:
     """What a torch or safetensors file holds, on the CPU, mapped from the disk where the format allows it.
+
+    Of a pickle as NVIDIA's training code writes it: the state dict of its averaged generator, see `persistence`.
 
     Raises:
         WeightsError: it is damaged, something else, or would run code; none of it has been run.
@@ -53,6 +57,8 @@ def read(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise WeightsError(f"{path} is no whole safetensors file: {error}", AGAIN) from None
+    if kind == "plain pickle":
+        return persistence.read(path)
     import torch
 
     if kind == "zip":
@@ -211,7 +217,7 @@ def check_array(entry: Entry, path: Path) -> list[str]:
 
 
 def _kind(path: Path) -> str:
-    """What a file is by its first bytes: "zip", "pickle" or "safetensors".
+    """What a file is by its first bytes: "zip", "pickle" (torch without an archive), "plain pickle", "safetensors".
 
     Raises:
         WeightsError: anything else; the text says what it looks like.
@@ -235,7 +241,7 @@ def _kind(path: Path) -> str:
             raise WeightsError(f"{path} is cut off: its header alone is {length:,} bytes", AGAIN)
         return "safetensors"
     if head.startswith(b"\x80"):
-        return "pickle"
+        return "pickle" if TORCH_MAGIC in head[:32] else "plain pickle"
     raise WeightsError(f"{path} is no checkpoint: it begins with {head[:12]!r}", AGAIN)
 
 

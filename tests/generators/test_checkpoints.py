@@ -142,12 +142,6 @@ def test_code_in_a_nested_storage_is_refused(tmp_path: Path) -> None:
     assert not made.exists()
 
 
-@pytest.mark.shared
-def test_the_official_format_of_mat_is_refused_by_name(shared: Path) -> None:
-    with pytest.raises(WeightsError, match=r"torch_utils\.persistence\._reconstruct_persistent_obj"):
-        read(shared / "reference/mat_persistence_sample.pkl")
-
-
 @pytest.mark.parametrize(
     ("content", "told"),
     [
