@@ -1,0 +1,1 @@
+"""Networks that several methods share: plain torch, named as in the official state dicts."""
