@@ -154,7 +154,7 @@ def test_a_mutated_recipe_loads_or_is_a_config_error(tmp_path_factory, data):
             text += data.draw(st.sampled_from(lines))
         else:
             text = text[:at] + data.draw(st.sampled_from("[]{}=.'\"\n#")) + text[at:]
-    path = tmp_path_factory.getbasetemp() / config.FILE_NAME
+    path = tmp_path_factory.mktemp("recipe") / config.FILE_NAME
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
         assert isinstance(config.load(path), config.Recipe)
