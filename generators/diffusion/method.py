@@ -317,11 +317,12 @@ class Diffusion(Method):
 
 
 def _method(row: Pipeline) -> type[Diffusion]:
-    said = f"What `[methods.{row.method}]` may say; see `{Options.__qualname__}`."
-    options = type("Options", (Options,), {"of": row, "__doc__": said, "__slots__": ()})
-    return type(
-        row.method, (Diffusion,), {"name": row.method, "row": row, "Options": options, "__doc__": Diffusion.__doc__}
-    )
+    # Qualified names under which pickle finds the classes through `__getattr__` below.
+    said = f"What `[methods.{row.method}]` may say; see `method.Options`."
+    of: dict[str, Any] = {"of": row, "__doc__": said, "__slots__": (), "__qualname__": f"{row.method}.Options"}
+    options = type("Options", (Options,), of)
+    said = f"Parts of a face repainted by {row.cls} of diffusers."
+    return type(row.method, (Diffusion,), {"name": row.method, "row": row, "Options": options, "__doc__": said})
 
 
 CLASSES = {name: _method(row) for name, row in PIPELINES.items()}

@@ -368,5 +368,6 @@ def test_facts() -> None:
         assert (kind.name, kind.family, kind.neural) == (name, Family.INPAINT_DIFFUSION, True)
         assert kind.mask_origin == "composite" and not kind.needs_source and not kind.changes_geometry
         assert kind().batch_size == PIPELINES[name].batch and kind(kind.Options(batch_size=3)).batch_size == 3
-        # Device processes are handed the options; a method is made anew in each.
-        assert pickle.loads(pickle.dumps(kind.Options().resolved())) == kind.Options().resolved()
+        # What a process per device may be handed.
+        assert pickle.loads(pickle.dumps(kind)) is kind
+        assert pickle.loads(pickle.dumps(kind.Options(batch_size=2))) == kind.Options(batch_size=2)
