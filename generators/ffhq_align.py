@@ -134,7 +134,8 @@ def cut_out(photo: Image, corners: Points, size: int = ENCODER_SIZE) -> Image:
     )  # fmt: skip
     picture, corners = picture.crop(box), corners - box[:2]
     (left, top), (right, bottom) = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
-    pad = np.maximum((-left, -top, right - picture.width, bottom - picture.height) + np.array(border), 0)
+    beyond = np.array([-left, -top, right - picture.width, bottom - picture.height])
+    pad = np.maximum(beyond + border, 0)
     if pad.max() > border - 4:
         pad = np.maximum(pad, round(side * 0.3))
         picture, corners = PillowImage.fromarray(_padded(np.asarray(picture), pad, 0.02 * side)), corners + pad[:2]

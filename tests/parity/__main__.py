@@ -10,7 +10,13 @@ from pathlib import Path
 
 from .cases import Case, CaseError, network_of
 
-NETWORKS = {"bisenet": "bisenet", "ffhq_align": "ffhq_align"}
+NETWORKS = {
+    "bisenet": "bisenet",
+    "ffhq_align": "ffhq_align",
+    "styleclip_mapper": "styleclip",
+    "styleclip_mapper.single": "styleclip",
+    "styleclip_global": "styleclip",
+}
 """Networks that there are, by the first part of their case files' names: the module here that runs such a case."""
 
 
