@@ -62,6 +62,11 @@ class Found:
     path: Path
     identity: str
 
+    @property
+    def fact(self) -> dict[str, str]:
+        """What the row of a forgery that it made says of it."""
+        return {"identity": self.identity, "licence": self.entry.licence}
+
 
 class State(StrEnum):
     """How a checkpoint stands, as `mmtt weights list` says it."""

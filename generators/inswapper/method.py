@@ -131,7 +131,7 @@ class _Networks:
 
     def __init__(self, device: str, weights: Weights, params: Params) -> None:
         found = {name: weights.find(name) for name in (SWAPPER, params["pack"])}
-        self.identities = {name: one.identity for name, one in found.items()}
+        self.checkpoints = {name: one.fact for name, one in found.items()}
         self.analysis = Analysis(
             found[params["pack"]].path, device, needs=(RECOGNITION,), det_thresh=params["det_thresh"]
         )
@@ -179,7 +179,7 @@ class _Networks:
         self, base: FaceFacts, donor: FaceFacts, matrix: NDArray[np.float64], to_base: float, to_donor: float
     ) -> Mapping[str, Any]:
         return {
-            "weights": self.identities,
+            "checkpoints": self.checkpoints,
             "similarity_to_base": round(to_base, 4),
             "similarity_to_donor": round(to_donor, 4),
             "similarity_base_donor": round(base.similarity(donor), 4),

@@ -65,7 +65,7 @@ def test_a_swap_keeps_the_contract_and_says_how_it_went(method, weights):
     assert change.changed_share > 0.9
     facts = json.loads(json.dumps(made.facts))
     assert facts["similarity_to_donor"] > 0.5 > facts["similarity_to_base"]
-    assert facts["weights"] == {name: weights.find(name).identity for name in ("inswapper", "buffalo_l")}
+    assert facts["checkpoints"] == {name: weights.find(name).fact for name in ("inswapper", "buffalo_l")}
     assert np.shape(facts["matrix"]) == (2, 3)
 
 
