@@ -13,6 +13,8 @@ from .cases import Case, CaseError, network_of
 NETWORKS = {
     "bisenet": "bisenet",
     "ffhq_align": "ffhq_align",
+    "stylegan2": "stylegan2",
+    "stylegan2.small": "stylegan2",
     "styleclip_mapper": "styleclip",
     "styleclip_mapper.single": "styleclip",
     "styleclip_global": "styleclip",
