@@ -49,8 +49,8 @@ class Options:
 
     Attributes:
         checkpoint: name in the catalogue; "" takes the method's own.
-        vae: name in the catalogue of another VAE; "" takes the method's own choice (for SDXL `sdxl-vae-fp16-fix`, which
-            stays finite in fp16), "shipped" the one inside the checkpoint.
+        vae: name in the catalogue of another VAE: for SDXL `sdxl-vae-fp16-fix`, which stays finite in fp16; "" takes
+            the one inside the checkpoint, which SDXL pipelines run in fp32 whenever the rest is fp16, and slower.
         prompts: path of a prompt file of your own, in the form of `generators/diffusion/prompts.toml`; "" takes that.
         few_step: "lcm" or "lightning" loads that adapter and takes its steps, guidance and scheduler; "" for none.
         scheduler: "" takes the shipped one; else euler, euler-trailing, euler-a, dpm++, ddim, unipc or lcm.
@@ -98,7 +98,7 @@ class Options:
         row = self.of
         allowed: dict[str, Sequence[str]] = {
             "checkpoint": ("", row.checkpoint, *row.also),
-            "vae": ("", "shipped", *((row.vae,) if row.vae else ())),
+            "vae": ("", *((row.vae,) if row.vae else ())),
             "few_step": ("", *row.few_step),
             "scheduler": ("",) if row.own_scheduler else ("", *SCHEDULERS),
             "precision": ("auto", "fp32", "fp16", "bf16"),
@@ -140,7 +140,7 @@ class Options:
         row, side = self.of, self.side or self.of.side
         return {
             "checkpoint": self.checkpoint or row.checkpoint,
-            "vae": "" if self.vae == "shipped" else self.vae or row.vae,
+            "vae": self.vae,
             "few_step": self.few_step,
             "scheduler": self._few().scheduler if self.few_step else self.scheduler,
             "steps": self.steps or self._few().steps,
@@ -319,10 +319,13 @@ class Diffusion(Method):
 def _method(row: Pipeline) -> type[Diffusion]:
     # Qualified names under which pickle finds the classes through `__getattr__` below.
     said = f"What `[methods.{row.method}]` may say; see `method.Options`."
-    of: dict[str, Any] = {"of": row, "__doc__": said, "__slots__": (), "__qualname__": f"{row.method}.Options"}
-    options = type("Options", (Options,), of)
+    place = {"__module__": __name__, "__qualname__": f"{row.method}.Options"}
+    options = type("Options", (Options,), {"of": row, "__doc__": said, "__slots__": (), **place})
+    place["__qualname__"] = row.method
     said = f"Parts of a face repainted by {row.cls} of diffusers."
-    return type(row.method, (Diffusion,), {"name": row.method, "row": row, "Options": options, "__doc__": said})
+    return type(
+        row.method, (Diffusion,), {"name": row.method, "row": row, "Options": options, "__doc__": said, **place}
+    )
 
 
 CLASSES = {name: _method(row) for name, row in PIPELINES.items()}

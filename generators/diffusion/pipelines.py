@@ -21,7 +21,7 @@ class Pipeline:
         cls: class of diffusers. Named rather than found by AutoPipelineForInpainting, which does not know all of them.
         checkpoint: name in the catalogue.
         also: other checkpoints of the catalogue that the class can run.
-        vae: checkpoint of a better VAE, or "".
+        vae: checkpoint of another VAE that fits, or "".
         prior: checkpoint and class of a pipeline whose components come first, under the prefix "prior_"; or ().
         side: of the picture that the network works on, in pixels.
         divisor: of the side.

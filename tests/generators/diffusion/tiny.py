@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zlib
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
@@ -399,7 +400,7 @@ def build(name: str, folder: Path, seed: int = 0) -> Path:
     """Saves one, and returns what `mmtt weights add` takes: the folder, or the one file in it."""
     folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + zlib.crc32(name.encode()))  # a VAE is not by chance the one in a pipeline
         BUILD[name](folder)
     made = list(folder.iterdir())
     return made[0] if len(made) == 1 and made[0].suffix == ".safetensors" else folder
