@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from generators.nn.ops import EqualLinear, pixel_norm
 
 STEP = 0.1
-"""What the mapper's answer is multiplied with, in training and in use; it is in StyleCLIP's scripts, not in the files."""
+"""What the mapper's answer is multiplied with, in training and in use; it is in the scripts, not in the files."""
 
 WIDTH = 512
 LEVELS = {"course_mapping": (0, 4), "medium_mapping": (4, 8), "fine_mapping": (8, 18)}

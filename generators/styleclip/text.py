@@ -41,7 +41,7 @@ class TextEncoder:
         from transformers.utils import logging
 
         level = logging.get_verbosity()
-        logging.set_verbosity(logging.ERROR)  # what it reports is the half of CLIP that sees, and is left in the file
+        logging.set_verbosity(40)  # what it reports is the half of CLIP that sees, and is left in the file
         try:
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(found.path, local_files_only=True)
             model: Any = CLIPTextModelWithProjection.from_pretrained(found.path, local_files_only=True)
