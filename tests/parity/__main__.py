@@ -13,6 +13,8 @@ from .cases import Case, CaseError, network_of
 NETWORKS = {
     "bisenet": "bisenet",
     "ffhq_align": "ffhq_align",
+    "mat": "mat",
+    "mat.tiny": "mat",
     "stylegan2": "stylegan2",
     "stylegan2.small": "stylegan2",
     "styleclip_mapper": "styleclip",

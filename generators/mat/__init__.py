@@ -1,0 +1,1 @@
+"""Method `mat`: parts of a face filled by a mask-aware transformer."""
