@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from mmtt_build.errors import ConfigError
@@ -220,6 +221,8 @@ class _Reader:
     def value(self, kind: Any, value: Any, at: tuple[str, ...]) -> Any:
         if kind is Any:
             return value
+        if get_origin(kind) is UnionType:  # Path | None: a file, named relative to the recipe
+            return self.path.parent / self.value(str, value, at)
         if get_origin(kind) is tuple:
             kinds = get_args(kind)
             if not isinstance(value, list) or len(value) != len(kinds):

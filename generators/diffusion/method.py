@@ -51,7 +51,8 @@ class Options:
         checkpoint: name in the catalogue; "" takes the method's own.
         vae: name in the catalogue of another VAE: for SDXL `sdxl-vae-fp16-fix`, which stays finite in fp16; "" takes
             the one inside the checkpoint, which SDXL pipelines run in fp32 whenever the rest is fp16, and slower.
-        prompts: path of a prompt file of your own, in the form of `generators/diffusion/prompts.toml`; "" takes that.
+        prompts: a prompt file of your own, relative to the recipe, in the form of `generators/diffusion/prompts.toml`,
+            which is the default.
         few_step: "lcm" or "lightning" loads that adapter and takes its steps, guidance and scheduler; "" for none.
         scheduler: "" takes the shipped one; else euler, euler-trailing, euler-a, dpm++, ddim, unipc or lcm.
         steps: denoising steps; 0 takes the method's own number.
@@ -74,7 +75,7 @@ class Options:
 
     checkpoint: str = ""
     vae: str = ""
-    prompts: str = ""
+    prompts: Path | None = None
     few_step: str = ""
     scheduler: str = ""
     steps: int = 0
@@ -185,7 +186,7 @@ class Diffusion(Method):
 
     @cached_property
     def _prompts(self) -> prompts.Prompts:
-        return prompts.load(Path(self.options.prompts) if self.options.prompts else None)
+        return prompts.load(self.options.prompts)
 
     def plan(self, rng: np.random.Generator, base: Pristine, source: Pristine | None) -> Params | None:
         """Draws the parts, what they shall become, and how."""
@@ -223,14 +224,11 @@ class Diffusion(Method):
         """Remembers where to run; a pipeline is loaded when the first row asks for it.
 
         Raises:
-            ConfigError: the libraries are not installed, or offloading from a device that is main memory already.
+            ModuleNotFoundError: the extra `[models]` is not installed.
+            ConfigError: offloading from a device that is main memory already.
         """
-        try:
-            from generators.diffusion import neural  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"{self.name} needs {error.name}, which is not installed", "pip install 'mmtt-build[models]'"
-            ) from error
+        from generators.diffusion import neural  # noqa: F401 - says at once what is not installed
+
         if self.options.offload and not device.startswith("cuda"):
             raise ConfigError(
                 f"[methods.{self.name}] offload = '{self.options.offload}' needs a GPU, the device is {device}",
@@ -318,11 +316,10 @@ class Diffusion(Method):
 
 def _method(row: Pipeline) -> type[Diffusion]:
     # Qualified names under which pickle finds the classes through `__getattr__` below.
-    said = f"What `[methods.{row.method}]` may say; see `method.Options`."
     place = {"__module__": __name__, "__qualname__": f"{row.method}.Options"}
-    options = type("Options", (Options,), {"of": row, "__doc__": said, "__slots__": (), **place})
+    options = type("Options", (Options,), {"of": row, "__doc__": Options.__doc__, "__slots__": (), **place})
     place["__qualname__"] = row.method
-    said = f"Parts of a face repainted by {row.cls} of diffusers."
+    said = f"Repaints parts of a face after a prompt: {row.cls} of diffusers, at {row.side} px."
     return type(
         row.method, (Diffusion,), {"name": row.method, "row": row, "Options": options, "__doc__": said, **place}
     )

@@ -102,10 +102,22 @@ def sheet(
 
 
 @app.command()
-def methods() -> None:
-    """List the forgery methods this installation knows."""
+def methods(
+    name: Annotated[str, typer.Argument(help="Show the options of this method.", show_default=False)] = "",
+) -> None:
+    """List the forgery methods this installation knows, or the options of one."""
+    from dataclasses import fields
+    from inspect import getdoc
+
     from mmtt_build.registry import METHODS
 
+    if name:
+        method = METHODS.get(name)
+        typer.echo(getdoc(method))
+        if fields(method.Options):
+            typer.echo(f"\n[methods.{name}] of mmtt.toml: {getdoc(method.Options)}\n")
+            table(("option", "default"), [(f.name, repr(f.default)) for f in fields(method.Options)])
+        return
     rows = []
     for name in sorted(METHODS.table()):
         method = METHODS.get(name)

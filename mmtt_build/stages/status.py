@@ -62,9 +62,10 @@ def status(workspace: Workspace) -> Status:
         part = plan.filter(pc.is_in(plan["forgery_id"], names.combine_chunks()))
         for entry in part.group_by(["method", "split"]).aggregate([([], "count_all")]).to_pylist():
             rows.setdefault((entry["method"], entry["split"]), Counter())[step] = entry["count_all"]
+    # What follows the colon is one image's: scores, an age.
     return Status(
         Counter(zip(pristine["source"].to_pylist(), pristine["status"].to_pylist(), strict=True)),
-        Counter(unusable["reason"].to_pylist()),
+        Counter(str(reason).partition(":")[0] for reason in unusable["reason"].to_pylist()),
         dict(sorted(rows.items())),
         Counter(zip(bad["method"].to_pylist(), bad["reason"].to_pylist(), strict=True)),
         [json.loads((path / "manifest.json").read_text("utf-8"))["version"] for path in releases],

@@ -347,13 +347,13 @@ def test_a_labs_own_prompts(tmp_path: Path) -> None:
     own = tmp_path / "own.toml"
     own.write_text(files("generators.diffusion").joinpath("prompts.toml").read_text().replace("person", "sitter"))
     kind = CLASSES["sdxl"]
-    lab, ours = kind(kind.Options(prompts=str(own))), kind()
+    lab, ours = kind(kind.Options(prompts=own)), kind()
     for seed in range(20):
         theirs, plan = (one.plan(np.random.default_rng(seed), face(PLAIN).facts, None) for one in (lab, ours))
         assert theirs and plan and theirs["prompt"] == plan["prompt"].replace("person", "sitter")
     assert "sitter" in theirs["prompt"]
     with pytest.raises(ConfigError, match="nowhere"):
-        kind(kind.Options(prompts=str(tmp_path / "nowhere.toml"))).plan(
+        kind(kind.Options(prompts=tmp_path / "nowhere.toml")).plan(
             np.random.default_rng(0), face(PLAIN).facts, None
         )
 
