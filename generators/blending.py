@@ -173,7 +173,11 @@ def _spread(values: Floats) -> float:
 
 def feather(support: Mask, *widths_px: float) -> list[Floats]:
     """Blend weights (h, w) float32: 0 on and outside the edge of the support, rising to 1 over each width inside it."""
-    depth = cv2.distanceTransform(np.pad(support, 1).view(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    return _alphas(cv2.distanceTransform(np.pad(support, 1).view(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1], *widths_px)
+
+
+def _alphas(depth: Floats, *widths_px: float) -> list[Floats]:
+    """Blend weights as `feather` has them, of pixels (h, w) that lie `depth` px inside."""
     alphas = []
     for width in widths_px:
         t = np.clip(depth / np.float32(max(width, 1.0)), 0, 1)
@@ -251,7 +255,13 @@ def blend_multiband(base: Floats, donor: Floats, support: Mask, feather_px: floa
     Returns:
         The blend (h, w, 3) and the pixels it may have changed, within the support.
     """
-    wide, middle, narrow = feather(support, 2 * feather_px, feather_px, feather_px / 2)
+    depth = cv2.distanceTransform(np.pad(support, 1).view(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    return mix_bands(base, donor, depth, feather_px)
+
+
+def mix_bands(base: Floats, donor: Floats, depth: Floats, feather_px: float) -> tuple[Floats, Mask]:
+    """`blend_multiband` where the distance from the edge (h, w), 0 outside, is known already."""
+    wide, middle, narrow = _alphas(depth, 2 * feather_px, feather_px, feather_px / 2)
     base_soft, donor_soft = soften(base, 2.0), soften(donor, 2.0)
     base_low, donor_low = cv2.blur(base_soft, (13, 13)), cv2.blur(donor_soft, (13, 13))
     low = _mix(base_low, donor_low, wide)

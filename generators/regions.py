@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from generators.classical import Floats, box_around, draw_name, grow, shrink
+from generators.classical import FEATURES, Floats, box_around, draw_name, grow, shrink
 from mmtt_build import parts
 from mmtt_build.masks import Image, Mask
 from mmtt_build.parts import LabelMap
@@ -47,8 +47,6 @@ MIN_WIDTH_PX = 8
 
 JOIN_PX = 5
 """Gaps of up to twice this width that growing leaves are closed: brow and eye, the lips, pinholes of the parser."""
-
-_KEPT = ("l_brow", "r_brow", "l_eye", "r_eye", "nose", "mouth", "u_lip", "l_lip")
 
 RING_PX = 16
 """Width of the ring around the repainted area in which colours are compared."""
@@ -121,9 +119,18 @@ def region(labels: LabelMap, names: Sequence[str], grow_px: float) -> Region:
     for name in names:
         if not there[parts.INDEX[name]]:
             raise RegionError(f"empty mask: the part map has no {name}")
-    kept = parts.select(labels[window], [name for name in _KEPT if name not in names])
+    return hole(chosen, parts.select(labels, [name for name in FEATURES if name not in names]), grow_px)
+
+
+def hole(chosen: Mask, kept: Mask, grow_px: float) -> Region:
+    """A hole around chosen pixels (H, W) bool: joined and grown, without those to be kept (H, W) bool.
+
+    Raises:
+        RegionError: as `checked`.
+    """
+    window = box_around(chosen, math.ceil(grow_px) + JOIN_PX + 1).window
     mask = np.zeros_like(chosen)
-    mask[window] = shrink(grow(chosen[window], grow_px + JOIN_PX), JOIN_PX) & ~kept
+    mask[window] = shrink(grow(chosen[window], grow_px + JOIN_PX), JOIN_PX) & ~kept[window]
     return checked(mask)
 
 
