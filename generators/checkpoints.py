@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,8 +169,9 @@ def check_file(entry: Entry, path: Path) -> list[str]:
     import torch
 
     module, _, function = entry.network.partition(":")
+    build = getattr(import_module(module), function)
     with torch.device("meta"):
-        network = getattr(import_module(module), function)()
+        network = build(state) if signature(build).parameters else build()
     return prove(state, network)
 
 

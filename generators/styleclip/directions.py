@@ -8,7 +8,6 @@ stay. Style vectors ("S") are the inputs of all modulations in forward order; th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,29 +29,6 @@ TABLE_LAYERS = 11
 
 class NoChannelError(ValueError):
     """No channel reaches the threshold; upstream then divides by nothing and renders NaN."""
-
-
-class Layout(NamedTuple):
-    """The style vectors of a generator.
-
-    Attributes:
-        sizes: channels of each vector, in forward order; 26 of them at 1024.
-        convs: indices of those that belong to convolutions.
-    """
-
-    sizes: tuple[int, ...]
-    convs: tuple[int, ...]
-
-
-def layout(size: int = 1024) -> Layout:
-    """Of the official generators (config-f, channel multiplier 2) of a size in pixels."""
-    sizes, convs, before = [512, 512], [0], 512
-    for resolution in (2**k for k in range(3, size.bit_length())):
-        width = min(512, 32768 // resolution)
-        convs += [len(sizes), len(sizes) + 1]
-        sizes += [before, width, width]
-        before = width
-    return Layout(tuple(sizes), tuple(convs))
 
 
 def load_table(found: Found) -> Floats:
@@ -92,15 +68,14 @@ def automatic_beta(relevant: Floats) -> float:
     return next(kept, BETAS[0] / 100)
 
 
-def boundary(relevant: Floats, beta: float, deviations: Sequence[Floats], of: Layout) -> tuple[list[Floats], int]:
+def boundary(relevant: Floats, beta: float, deviations: Sequence[Floats]) -> tuple[list[Floats], int]:
     """The direction of an edit in style space: S + alpha * boundary is the edited S.
 
     Args:
         relevant: (channels,) as `relevance` gives it, in forward order; where the last layers are missing, as in
             tables made up to 128x128, those are not moved.
         beta: channels of which less is relevant stay.
-        deviations: standard deviation of each channel, for each style vector.
-        of: the generator's style vectors.
+        deviations: standard deviation of each channel (C,), for each style vector; 26 of them at 1024 pixels.
 
     Returns:
         One vector (C,) float32 for each style vector, and how many channels move. The strongest channel moves by one
@@ -110,7 +85,8 @@ def boundary(relevant: Floats, beta: float, deviations: Sequence[Floats], of: La
         NoChannelError: none reaches beta.
         WeightsError: the table is of another generator.
     """
-    ends = np.cumsum([of.sizes[i] for i in of.convs])
+    convs = [i for i in range(len(deviations)) if i % 3 != 1]  # the second of each three is an RGB layer's
+    ends = np.cumsum([len(deviations[i]) for i in convs])
     allowed = dict.fromkeys([int(ends[-1]), *ends[TABLE_LAYERS - 1 : TABLE_LAYERS].tolist()])
     if len(relevant) not in allowed:
         wanted = " or ".join(map(str, allowed))
@@ -124,7 +100,7 @@ def boundary(relevant: Floats, beta: float, deviations: Sequence[Floats], of: La
         raise NoChannelError(f"no channel reaches beta {beta:g}: the strongest has {strongest:.3f}")
     scaled = np.zeros(ends[-1], np.float32)
     scaled[: len(relevant)] = np.where(kept, relevant / strongest, 0)
-    moved: list[Floats] = [np.zeros(size, np.float32) for size in of.sizes]
-    for i, values in zip(of.convs, np.split(scaled, ends[:-1]), strict=True):
+    moved: list[Floats] = [np.zeros(len(each), np.float32) for each in deviations]
+    for i, values in zip(convs, np.split(scaled, ends[:-1]), strict=True):
         moved[i] = values * deviations[i]
     return moved, int(np.count_nonzero(kept))
