@@ -20,6 +20,11 @@ SLOPE = 0.2
 EPS = 1e-8
 
 
+def arranged(x: Tensor) -> Tensor:
+    """(B, C, H, W), on a CPU in the channels-last format; elsewhere as it is."""
+    return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+
 def leaky_relu(x: Tensor) -> Tensor:
     """sqrt(2) * LeakyReLU(0.2), any shape."""
     return F.leaky_relu(x, SLOPE) * SQRT2

@@ -222,10 +222,10 @@ class Generator(nn.Module):
         """
         noise = self.noise if noise is None else noise
         const, batch = self.input["input"], styles[0].shape[0]
-        last = const.device.type == "cpu" or const.is_contiguous(memory_format=torch.channels_last)
+        last = const.is_contiguous(memory_format=torch.channels_last)
         x = const.expand(batch, -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-        x = self.conv1(x, styles[0], noise[0])
+        x = self.conv1(ops.arranged(x), styles[0], noise[0])
         rgb = self.to_rgb1(x, styles[1])
         return self._blocks(0, x, rgb, styles, noise, fuse or {}, until or self.size)
 

@@ -111,6 +111,20 @@ class Case:
             raise CaseError(f"no array {name!r}; it holds {', '.join(self.arrays)}")
         return self.arrays[name]
 
+    def filled(self, what: str) -> NDArray[np.float32]:
+        """An array that `meta` describes by a rule, under `what`.
+
+        Raises:
+            CaseError: it does not.
+        """
+        told = self.meta.get(what)
+        rule = told.get("fill", told) if isinstance(told, dict) else {}
+        try:
+            drawn = fill.tensor(rule["init"], rule["name"], rule["shape"], rule.get("dtype", "float32"), rule["seed"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CaseError(f"{what!r} is no rule: {str(told)[:80]}") from error
+        return np.asarray(drawn, np.float32)
+
     def compare(self, what: str, ours: NDArray[Any], tolerance: float = 1e-4) -> Check:
         """Largest absolute difference to `out.<what>`, over the values that the case holds and over mean, min and max.
 

@@ -1,0 +1,1 @@
+"""HFGI: inversion with the details of the photo, and edits in W+."""
