@@ -40,13 +40,16 @@ class TextEncoder:
         from transformers import CLIPTextModelWithProjection, CLIPTokenizer
         from transformers.utils import logging
 
-        level = logging.get_verbosity()
+        level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
         logging.set_verbosity(40)  # what it reports is the half of CLIP that sees, and is left in the file
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             self._tokenizer: Any = CLIPTokenizer.from_pretrained(found.path, local_files_only=True)
             model: Any = CLIPTextModelWithProjection.from_pretrained(found.path, local_files_only=True)
         finally:
             logging.set_verbosity(level)
+            if bars:
+                logging.enable_progress_bar()  # type: ignore[no-untyped-call]
         self._model = model.float().eval().to(device)
         self._known: dict[str, Floats] = {}
 
