@@ -39,8 +39,9 @@ class Mapper(nn.Module):
         self.mapping = nn.Sequential(stylegan2.PixelNorm(), *layers)
 
     def forward(self, w: Tensor) -> Tensor:
-        """(B, L, C) -> (B, L, C)."""
-        change: Tensor = self.mapping(w)
+        """(B, L, C) -> (B, L, C), in float32 also under autocast."""
+        with torch.autocast(w.device.type, enabled=False):
+            change: Tensor = self.mapping(w.float())
         return change
 
 
