@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from typing import Any
 
 import cv2
@@ -24,11 +25,11 @@ def run(case: Case) -> list[Check]:
     weights = {name: torch.from_numpy(array) for name, array in case.weights().items()}
     generator = net.generator_of(weights).eval()
     generator.load_state_dict(weights, strict=True, assign=True)
-    seen: dict[str, Tensor] = {}
+    seen: dict[str, list[Tensor]] = defaultdict(list)
     for name, module in generator.named_modules():
         module.register_forward_hook(keep(seen, told(name)))
     generator.synthesis.dec.get_submodule(generator.synthesis.dec.deepest).register_forward_pre_hook(
-        lambda _, given: seen.update({"dec.input": given[0]})
+        lambda _, given: seen["dec.input"].append(given[0])
     )
     image = torch.from_numpy(picture(case))
     kept = {name: torch.from_numpy(bits(case, name, case.meta["tensors"][name])) for name in ("keep1", "keep2")}
@@ -40,16 +41,16 @@ def run(case: Case) -> list[Check]:
         "cutoff": case.meta["truncation_cutoff"],
     }
     with torch.inference_mode():
-        seen["output"] = generator(image, **given, **kept, whole=True)
-        recorded = {name.removeprefix("act/") for name in case.arrays if name.startswith("act/")}
-        uses = case.meta["tensors"]["mapping"]["shape"][1]
-        seen["mapping"] = torch.stack(generator.styles(given["z"], given["psi"], given["cutoff"]), 1)[:, :uses]
-        whole = dict(seen)
+        output = generator(image, **given, **kept, whole=True)
+        whole = {name: torch.cat(parts) for name, parts in seen.items()}  # large layers take one sample at a time
+        whole["output"], whole["dec"] = output, whole[f"dec.Dec_{generator.resolution}x{generator.resolution}#img"]
+        whole["mapping"] = torch.stack(generator.styles(given["z"], given["psi"], given["cutoff"]), 1)
         cropped = generator(image, **given, **kept)
+    recorded = {name.removeprefix("act/") for name in case.arrays if name.startswith("act/")}
     checks = [compare(case, name, whole[name]) for name in sorted(recorded & whole.keys())]
     if missing := sorted(recorded - whole.keys()):
         raise CaseError(f"records what is not known here: {', '.join(missing)}")
-    checks.append(Check("cropped", float((cropped - whole["output"]).abs().max()), TOLERANCE))
+    checks.append(Check("cropped", float((cropped - output).abs().max()), TOLERANCE))
     outside = given["keep_mask"].bool().expand_as(image)
     return [*checks, Check("known pixels", float((cropped != image)[outside].float().mean()), 0.0)]
 
@@ -63,19 +64,17 @@ def told(name: str) -> str:
     return f"{name}(windows)" if name.endswith(".attn") else name
 
 
-def keep(seen: dict[str, Tensor], what: str) -> Any:
+def keep(seen: dict[str, list[Tensor]], what: str) -> Any:
     """A hook that notes what a module makes, and the mask or image beside it, in the layout of the cases."""
 
     def hook(module: torch.nn.Module, given: Any, made: Any) -> None:
         first, second = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-        if what == "dec":
-            second = None
         beside = "mask" if isinstance(module, net.coarse.Block | net.coarse.Attention) else "img"
         if isinstance(module, net.coarse.PartialConv | net.coarse.Part):
             beside = "mask"
         for name, value in ((what, first), (f"{what}#{beside}", second)):
             if isinstance(value, Tensor):
-                seen[name] = tokens(module, value).clone()  # the network changes some in place
+                seen[name].append(tokens(module, value).clone())  # the network changes some in place
 
     return hook
 

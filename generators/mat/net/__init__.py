@@ -159,13 +159,16 @@ class Generator(nn.Module):
         hole = keep_mask == 0
         if not ((keep_mask == 1) | hole).all():
             raise ValueError("keep_mask has values beside 0 and 1")
-        if not hole.any():
-            return image.clone()
-        ws = self.styles(z, psi, cutoff)
-        image = image.contiguous(memory_format=torch.channels_last)
-        keep = keep_mask.to(image.dtype)
-        mixing = keep1.bool(), keep2.bool()
-        return self.synthesis(image, keep, ws, mixing, self._noises(noise, deep), whole=whole)
+        noises = self._noises(noise, deep)
+        result, some = image.clone(), hole.flatten(1).any(1)
+        if not some.all():  # samples without a hole are done
+            image, keep_mask, z, keep1, keep2 = (each[some] for each in (image, keep_mask, z, keep1, keep2))
+            noises = [n if n is None or len(n) == 1 else n[some] for n in noises]
+        if len(image):
+            mixing = keep1.bool(), keep2.bool()
+            ws = self.styles(z, psi, cutoff)
+            result[some] = self.synthesis(image, keep_mask.to(image.dtype), ws, mixing, noises, whole=whole)
+        return result
 
     def styles(self, z: Tensor, psi: float = 1.0, cutoff: int | None = None) -> list[Tensor]:
         """(B, n_z) -> (B, n_w) for each use of the style, truncated as `forward` says."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from generators.nn.ops import EqualLinear
 
-from .layers import Conv, PartialConv, UpBlock, crops, cut, doubled, filled
+from .layers import Box, Conv, PartialConv, UpBlock, crops, cut, doubled, filled, groups, piece
 
 APART = -100.0
 """Added to the logits of tokens that must not see each other."""
@@ -202,12 +202,12 @@ class FirstStage(nn.Module):
         Returns:
             (B, 3, H, W), the known pixels unchanged.
         """
-        boxes = crops(keep, len(self.dec_conv), whole=whole)
-        x, known = self.conv_first(torch.cat([keep - 0.5, image * keep], 1), keep)
-        skips = []
-        for conv, box in zip(self.enc_conv, reversed(boxes[:-1]), strict=True):
-            skips.append(cut(x, doubled(box)))
-            x, known = conv(x, known)
+        apart = groups(image)
+        boxes = [crops(keep[group], len(self.dec_conv), whole=whole) for group in apart]
+        encoded = [self._encode(image[group], keep[group], own) for group, own in zip(apart, boxes, strict=True)]
+        x, known = torch.cat([x for x, _, _ in encoded]), torch.cat([known for _, known, _ in encoded])
+        skips = [own for _, _, own in encoded]
+        del encoded
         t0, known = self.tran[0](x, known)
         t1, known = self.tran[1](t0, known)
         x, _ = self.tran[2](t1)
@@ -222,9 +222,26 @@ class FirstStage(nn.Module):
         style = torch.cat([self.to_style(deep.mean((2, 3))), style], 1)
         x = self.tran[3](x)[0].add_(t1)
         x = self.tran[4](x)[0].add_(t0)
-        made = torch.zeros_like(x[:, :3], dtype=torch.float32)
-        at = (slice(0, x.shape[2]), slice(0, x.shape[3]))
+        results = []
+        for group, own, skip in zip(apart, boxes, skips, strict=True):
+            made, at = self._decode(x[group], style[group], own, skip)
+            results.append(filled(image[group], keep[group], made, at))
+        return torch.cat(results)
+
+    def _encode(self, image: Tensor, keep: Tensor, boxes: list[Box]) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Features and mask at the finest grid of tokens, and what decoding needs of finer levels, the finest first."""
+        skips = []
+        x = torch.cat([keep - 0.5, image * keep], 1).contiguous(memory_format=torch.channels_last)
+        x, keep = self.conv_first(x, keep)
+        for conv, box in zip(self.enc_conv, reversed(boxes[:-1]), strict=True):
+            skips.append(piece(x, doubled(box)))
+            x, keep = conv(x, keep)
+        return x, keep, skips
+
+    def _decode(self, x: Tensor, style: Tensor, boxes: list[Box], skips: list[Tensor]) -> tuple[Tensor, Box]:
+        """The image, and the box of it that was made; uses `skips` up."""
+        made, at = torch.zeros_like(x[:, :3], dtype=torch.float32), (slice(0, x.shape[2]), slice(0, x.shape[3]))
         for block, box in zip(self.dec_conv, boxes[:-1], strict=True):
             x, made = block(cut(x, box, at), cut(made, box, at), skips.pop(), [style] * 3)
             at = doubled(box)
-        return filled(image, keep, made, at)
+        return made, at

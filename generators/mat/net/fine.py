@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,10 +10,13 @@ from torch import Tensor, nn
 
 from generators.nn.ops import EqualLinear
 
-from .layers import Box, Conv, StyleConv, ToRGB, UpBlock, crops, cut, doubled, filled
+from .layers import Box, Conv, StyleConv, ToRGB, UpBlock, crops, cut, doubled, filled, groups, piece
 
 DEEPEST = 16
 """Side of the smallest features at the native resolution."""
+
+TOGETHER = 64
+"""Up to this side a batch goes through a layer in one; its weights are larger than its images there."""
 
 
 class EncBlock(nn.Module):
@@ -39,17 +41,19 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: Mapping[int, int]) -> None:
         super().__init__()
-        self.names = []
-        for side in sorted(channels, reverse=True):
+        self.fine, self.deep = (
+            [side for side in sorted(channels, reverse=True) if (side > TOGETHER) == f] for f in (1, 0)
+        )
+        for side in (*self.fine, *self.deep):
             finer = channels.get(2 * side)
-            self.names.append(f"EncConv_Block_{side}x{side}")
-            self.add_module(self.names[-1], EncBlock(finer or 7, channels[side], down=finer is not None))
+            block = EncBlock(finer or 7, channels[side], down=finer is not None)
+            self.add_module(f"EncConv_Block_{side}x{side}", block)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 7, H, W) -> features of all levels, the finest (B, C, H, W) first, each half the one before."""
+    def forward(self, x: Tensor, sides: Sequence[int]) -> list[Tensor]:
+        """Features of some levels, the first of which takes x, the finest first: (B, C, H, W), each half the last."""
         features = []
-        for name in self.names:
-            x = self.get_submodule(name)(x)
+        for side in sides:
+            x = self.get_submodule(f"EncConv_Block_{side}x{side}")(x)
             features.append(x)
         return features
 
@@ -82,6 +86,13 @@ class DeepBlock(nn.Module):
         return x, self.toRGB(x, styles[1])
 
 
+Made = tuple[Tensor, Tensor, Box]
+"""Features (B, C, H, W) and image (B, 3, H, W) of a level, and which box of the whole they are."""
+
+Styles = Sequence[Tensor]
+Noises = Sequence[Tensor | None]
+
+
 class Decoder(nn.Module):
     """One block per level, named `Dec_<side>x<side>`.
 
@@ -92,40 +103,38 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: Mapping[int, int], n_style: int) -> None:
         super().__init__()
-        first, *finer = sorted(channels)
-        self.names = [f"Dec_{side}x{side}" for side in finer]
+        first, *self.sides = sorted(channels)
         self.deepest = f"Dec_{first}x{first}"
         self.add_module(self.deepest, DeepBlock(channels[first], n_style))
-        for name, side in zip(self.names, finer, strict=True):
-            self.add_module(name, UpBlock(channels[side // 2], channels[side], n_style, noise=side))
+        for side in self.sides:
+            self.add_module(f"Dec_{side}x{side}", UpBlock(channels[side // 2], channels[side], n_style, noise=side))
 
     def layers(self) -> list[StyleConv]:
         """Those that noise is added to, in order: two per level, one at the deepest."""
         return [module for module in self.modules() if isinstance(module, StyleConv)]
 
-    def forward(
-        self,
-        features: Sequence[Tensor],
-        styles: Sequence[Tensor],
-        noises: Sequence[Tensor | None],
-        boxes: Sequence[Box],
-    ) -> tuple[Tensor, Box]:
-        """The image, and the box of it that was made.
+    def start(self, x: Tensor, styles: Styles, noises: Noises) -> Made:
+        """The deepest level; see `forward`."""
+        x, image = self.get_submodule(self.deepest)(x, styles[:2], noises[0])
+        return x, image, (slice(0, x.shape[2]), slice(0, x.shape[3]))
+
+    def forward(self, made: Made, level: int, box: Box, skip: Tensor, styles: Styles, noises: Noises) -> Made:
+        """One level more.
 
         Args:
-            features: of the encoder, the deepest (B, C, H/32, W/32) first.
+            made: of the level below.
+            level: number of the level, from 1 at twice the deepest side.
+            box: to start from, in the pixels of the level below.
+            skip: (B, C, H, W), the encoder's features in that box doubled.
             styles: (B, n_style) each, two per level; the second of a level is also the first of the next.
-            noises: for `layers`, each fits (B, 1, H', W') of its level.
-            boxes: to be made of every level, the deepest first; as `crops` says.
+            noises: for `layers`, each fits (B, 1, H, W) of its whole level.
         """
-        x, image = self.get_submodule(self.deepest)(features[0], styles[:2], noises[0])
-        at = (slice(0, x.shape[2]), slice(0, x.shape[3]))
-        for i, name in enumerate(self.names):
-            image, x, at = cut(image, boxes[i], at), cut(x, boxes[i], at), doubled(boxes[i])
-            noise = [None if n is None else cut(n, at) for n in noises[2 * i + 1 : 2 * i + 3]]
-            skip = cut(features[i + 1], at)
-            x, image = self.get_submodule(name)(x, image, skip, styles[2 * i + 1 : 2 * i + 4], noise)
-        return image, at
+        x, image, at = made
+        to = doubled(box)
+        noise = [None if n is None else cut(n, to) for n in noises[2 * level - 1 : 2 * level + 1]]
+        block = self.get_submodule(f"Dec_{(side := self.sides[level - 1])}x{side}")
+        x, image = block(cut(x, box, at), cut(image, box, at), skip, styles[2 * level - 1 : 2 * level + 2], noise)
+        return x, image, to
 
 
 class Synthesis(nn.Module):
@@ -150,9 +159,9 @@ class Synthesis(nn.Module):
         self,
         image: Tensor,
         keep: Tensor,
-        ws: Sequence[Tensor],
+        ws: Styles,
         mixing: tuple[Tensor, Tensor],
-        noises: Sequence[Tensor | None],
+        noises: Noises,
         *,
         whole: bool = False,
     ) -> Tensor:
@@ -167,12 +176,32 @@ class Synthesis(nn.Module):
             whole: compute what no hole needs, too.
         """
         coarse = self.first_stage(image, keep, ws[-1], mixing[0], whole=whole)
-        features = self.enc(torch.cat([keep - 0.5, coarse, image * keep], 1))[::-1]
-        deepest = features[0]
+        x = torch.cat([keep - 0.5, coarse, image * keep], 1).contiguous(memory_format=torch.channels_last)
+        apart, levels, deep = groups(x), len(self.dec.sides), len(self.enc.deep)
+        boxes = [crops(keep[group], levels, whole=whole) for group in apart]
+        fine, skips = [], []
+        for group, each in zip(apart, boxes, strict=True):
+            features = self.enc(x[group], self.enc.fine)
+            fine.append(features[-1])
+            skips.append(
+                [piece(f, doubled(box)) for f, box in zip(features, reversed(each[deep - 1 : -1]), strict=True)]
+            )
+        del x, features
+        features = self.enc(torch.cat(fine), self.enc.deep)[::-1]
         square = self.to_square(ws[0]).view(-1, 1, DEEPEST, DEEPEST)
-        square = F.interpolate(square, deepest.shape[2:], mode="bilinear", align_corners=False)
-        features[0] = torch.where(mixing[1], deepest, square.to(deepest.dtype))
+        square = F.interpolate(square, features[0].shape[2:], mode="bilinear", align_corners=False)
+        features[0] = torch.where(mixing[1], features[0], square.to(features[0].dtype))
         shared = self.to_style(features[0])
-        boxes = crops(keep, int(math.log2(len(keep[0, 0]) // len(deepest[0, 0]))), whole=whole)
-        made, at = self.dec(features, [torch.cat([w, shared], 1) for w in ws], noises, boxes)
-        return filled(image, keep, made, at)
+        styles = [torch.cat([w, shared], 1) for w in ws]
+        made = self.dec.start(features[0], styles, noises)
+        for level, box in zip(range(1, deep), crops(keep, levels, whole=whole), strict=False):
+            made = self.dec(made, level, box, cut(features[level], doubled(box)), styles, noises)
+        results = []
+        for group, each, skip in zip(apart, boxes, skips, strict=True):
+            own = made[0][group], made[1][group], made[2]
+            some = [style[group] for style in styles]
+            grains = [n if n is None or len(n) == 1 else n[group] for n in noises]
+            for level in range(deep, levels + 1):
+                own = self.dec(own, level, each[level - 1], skip.pop(), some, grains)
+            results.append(filled(image[group], keep[group], *own[1:]))
+        return torch.cat(results)

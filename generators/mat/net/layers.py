@@ -200,8 +200,8 @@ def crops(keep: Tensor, doublings: int, *, whole: bool = False) -> list[Box]:
     if whole:
         return [(slice(0, height >> n), slice(0, width >> n)) for n in range(doublings, -1, -1)]
     holes = (keep == 0).any(0)[0]
-    edges = [lines.nonzero()[[0, -1], 0].tolist() for lines in (holes.any(1), holes.any(0))]
-    boxes = [tuple(slice(first, last + 1) for first, last in edges)]
+    found = [lines.nonzero().flatten().tolist() for lines in (holes.any(1), holes.any(0))]
+    boxes = [tuple(slice(lines[0], lines[-1] + 1) for lines in found)]
     for _ in range(doublings):
         height, width = height // 2, width // 2
         boxes.append(
@@ -224,6 +224,20 @@ def cut(x: Tensor, box: Box, origin: Box | None = None) -> Tensor:
     top, left = (origin[0].start, origin[1].start) if origin else (0, 0)
     rows, columns = box
     return x[..., rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+
+def piece(x: Tensor, box: Box) -> Tensor:
+    """A box of a whole image, copied where that lets go of much more."""
+    part = cut(x, box)
+    return part.contiguous(memory_format=torch.channels_last) if 2 * part.numel() < x.numel() else part
+
+
+def groups(x: Tensor) -> list[slice]:
+    """Samples that go through large layers together: on a CPU each alone.
+
+    There a batch only adds memory and passes over it, while holes that lie apart make the crop of a batch large.
+    """
+    return [slice(i, i + 1) for i in range(len(x))] if x.device.type == "cpu" else [slice(0, len(x))]
 
 
 def filled(image: Tensor, keep: Tensor, made: Tensor, at: Box) -> Tensor:
