@@ -186,7 +186,8 @@ def transfer(
     # An edit shifts the whole picture a little: that is its side effect, and would show as a patch.
     around = (~mask).astype(np.float32)
     typical = np.median(change[~mask][::7], axis=0) if np.count_nonzero(around) > 7 else np.zeros(3, np.float32)
-    side = _spread(change, around / (1 + (np.abs(change - typical).max(axis=2) / 5) ** 2) ** 2, 16, 0.02)
+    trust = around / (1 + (np.abs(change - typical).max(axis=2) / 5) ** 2) ** 2
+    side = typical + _spread(change - typical, trust, 16, 0.02)
     new, change = new - side, change - side
     strength = np.abs(change).max(axis=2)
     # Little change: the photo plus the change, so that its pores stay. Much change, a lash's width around it included,
