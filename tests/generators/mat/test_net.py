@@ -285,3 +285,13 @@ def test_the_stored_mask_is_not_read(network: net.Generator) -> None:
     finally:
         for block in blocks:
             block.attn_mask.zero_()
+
+
+def test_the_plain_form_agrees(network: net.Generator) -> None:
+    """Written apart from the network: other masks of attention, weights per sample, whole images."""
+    from generators.mat.net import plain
+
+    arguments = given(network, 2, psi=0.8)
+    with torch.inference_mode():
+        twin = plain.fill(network, **arguments)
+    assert apart(run(network, arguments), twin) < 5e-5
