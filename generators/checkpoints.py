@@ -80,18 +80,40 @@ def read(path: Path) -> Any:
         raise WeightsError(f"{path} is cut off or damaged: {_first_line(error)}", AGAIN) from None
 
 
-def read_tensors(path: Path, state: str = "", prefix: str = "") -> dict[str, Tensor]:
+def read_tensors(path: Path, state: str = "", prefix: str = "", beside: Sequence[str] = ()) -> dict[str, Tensor]:
     """The state dict in a file.
 
     Args:
         path: a torch or safetensors file.
         state: top-level key that holds it; "" if the file is the state dict.
         prefix: taken off the front of the names that have it.
+        beside: tensors of the top level that belong to the network, too.
 
     Raises:
         WeightsError: as `read`, or there is no state dict where one is expected.
     """
-    return _tensors(read(path), path, state, prefix)
+    return _tensors(read(path), path, state, prefix, beside)
+
+
+def read_folder(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
+    """The tensors of several files: one that a file holds alone is called as the file, without its ending.
+
+    Args:
+        path: the folder.
+        names: of the files, relative to it.
+
+    Raises:
+        WeightsError: one is not there; as `read_tensors`.
+    """
+    import torch
+
+    found: dict[str, Tensor] = {}
+    for file in map(path.joinpath, names):
+        if not file.is_file():
+            raise WeightsError(f"{path} has no {file.relative_to(path)}", "add the folder that holds all files")
+        held = read(file)
+        found |= _tensors({file.stem: held} if isinstance(held, torch.Tensor) else held, file, "", "")
+    return found
 
 
 def prove(state: StateDict, network: nn.Module) -> list[str]:
@@ -151,9 +173,14 @@ def load_found(network: nn.Module, found: Found) -> None:
     """Loads a checkpoint of the catalogue into its network, strictly; see `load_strict`.
 
     Raises:
-        WeightsError: as `read_tensors` and `load_strict`.
+        WeightsError: as `read_tensors`, `read_folder` and `load_strict`.
     """
-    load_strict(network, read_tensors(found.path, found.entry.state, found.entry.prefix), found.path)
+    of = found.entry
+    if of.kind == "tensors":
+        state = _wanted(read_folder(found.path, of.keys), network)
+    else:
+        state = read_tensors(found.path, of.state, of.prefix, of.beside)
+    load_strict(network, state, found.path)
 
 
 def check_file(entry: Entry, path: Path) -> list[str]:
@@ -163,16 +190,20 @@ def check_file(entry: Entry, path: Path) -> list[str]:
         problems = _check_keys(entry, outer)
         if problems or not entry.network:
             return problems
-        state = _tensors(outer, path, entry.state, entry.prefix)
+        state = _tensors(outer, path, entry.state, entry.prefix, entry.beside)
     except WeightsError as error:
         return [f"{error.message} ({error.remedy})"]
-    import torch
+    return prove(state, _network(entry, state))
 
-    module, _, function = entry.network.partition(":")
-    build = getattr(import_module(module), function)
-    with torch.device("meta"):
-        network = build(state) if signature(build).parameters else build()
-    return prove(state, network)
+
+def check_tensors(entry: Entry, path: Path) -> list[str]:
+    """What keeps a folder from holding the files of tensors of the catalogue; [] if nothing. More in it is no harm."""
+    try:
+        state = read_folder(path, entry.keys)
+    except WeightsError as error:
+        return [f"{error.message} ({error.remedy})"]
+    network = _network(entry, state)
+    return prove(_wanted(state, network), network)
 
 
 def provable(entry: Entry) -> bool:
@@ -282,13 +313,29 @@ def _globals(path: Path, kind: str) -> Iterator[str]:
         return
 
 
-def _tensors(outer: Any, path: Path, state: str, prefix: str) -> dict[str, Tensor]:
+def _network(entry: Entry, state: StateDict) -> nn.Module:
+    """The network that the catalogue names, on the meta device."""
+    import torch
+
+    module, _, function = entry.network.partition(":")
+    build = getattr(import_module(module), function)
+    with torch.device("meta"):
+        network: nn.Module = build(state) if signature(build).parameters else build()
+    return network
+
+
+def _wanted(state: StateDict, network: nn.Module) -> dict[str, Tensor]:
+    return {name: state[name] for name in network.state_dict() if name in state}
+
+
+def _tensors(outer: Any, path: Path, state: str, prefix: str, beside: Sequence[str] = ()) -> dict[str, Tensor]:
     import torch
 
     inner = outer[state] if state and isinstance(outer, Mapping) and state in outer else outer
     if not isinstance(inner, Mapping) or (state and inner is outer):
         where = f"no '{state}'" if state else f"a {type(outer).__name__}"
         raise WeightsError(f"{path} holds {where}, not a state dict", SAFE_COPY)
+    inner = {**inner, **{name: outer[name] for name in beside if name in outer}}
     for name, value in inner.items():
         if not isinstance(value, torch.Tensor) or value.is_meta or value.layout != torch.strided:
             raise WeightsError(f"{path}: '{name}' is a {type(value).__name__}, not a tensor with data", SAFE_COPY)

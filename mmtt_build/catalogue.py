@@ -12,7 +12,7 @@ from typing import Any
 
 from mmtt_build.errors import ConfigError
 
-TREES = ("folder", "pack")
+TREES = ("folder", "pack", "tensors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Entry:
     keys: Sequence[str] = ()
     state: str = ""
     prefix: str = ""
+    beside: Sequence[str] = ()
     network: str = ""
     classes: Sequence[str] = ()
     channels: int = 0

@@ -37,6 +37,7 @@ CHECKS = Registry(
         "file": "generators.checkpoints:check_file",
         "lora": "generators.checkpoints:check_lora",
         "array": "generators.checkpoints:check_array",
+        "tensors": "generators.checkpoints:check_tensors",
         "folder": "generators.model_folders:check_folder",
         "pack": "generators.onnx_files:check_pack",
         "onnx": "generators.onnx_files:check_onnx",

@@ -20,6 +20,12 @@ SLOPE = 0.2
 EPS = 1e-8
 
 
+def normal(*shape: int, std: float = 1.0) -> Tensor:
+    """Fresh weights; on the meta device without arithmetic, which would load torch's symbolic half: 5 s."""
+    made = torch.empty(shape)
+    return made if made.is_meta else made.normal_(std=std)
+
+
 def arranged(x: Tensor) -> Tensor:
     """(B, C, H, W), on a CPU in the channels-last format; elsewhere as it is."""
     return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
@@ -48,7 +54,7 @@ class EqualLinear(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, *, lr: float = 1.0, activate: bool = False, bias: float = 0.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in) / lr)
+        self.weight = nn.Parameter(normal(n_out, n_in, std=1 / lr))
         self.bias = nn.Parameter(torch.full((n_out,), bias))
         self.lr, self.gain, self.activate = lr, lr / math.sqrt(n_in), activate
 
@@ -74,7 +80,7 @@ class EqualConv2d(nn.Module):
         self, n_in: int, n_out: int, size: int, *, stride: int = 1, padding: int = 0, bias: bool = True
     ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in, size, size))
+        self.weight = nn.Parameter(normal(n_out, n_in, size, size))
         self.bias = nn.Parameter(torch.zeros(n_out)) if bias else None
         self.stride, self.padding, self.gain = stride, padding, 1 / math.sqrt(n_in * size * size)
 
@@ -85,8 +91,8 @@ class EqualConv2d(nn.Module):
 
 def fir_kernel(gain: float = 1.0) -> Tensor:
     """The low-pass filter of StyleGAN2, outer([1, 3, 3, 1]) with the sum `gain`: (4, 4)."""
-    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
-    return torch.outer(taps, taps) * (gain / 64)
+    taps = (1.0, 3.0, 3.0, 1.0)
+    return torch.tensor([[a * b * gain / 64 for b in taps] for a in taps])
 
 
 class Fir(nn.Module):
@@ -163,13 +169,14 @@ def modulated_conv2d(
         (B, O, H, W), or (B, O, 2H, 2W) with `fir`.
     """
     batch, count, size = x.shape[0], weight.shape[1], weight.shape[-1]
+    half = x.dtype in (torch.float16, torch.bfloat16) or torch.is_autocast_enabled(x.device.type)
     with torch.autocast(x.device.type, enabled=False):
         inner = styles.float() / math.sqrt(count * size * size)
         outer = torch.full_like(inner[:, :1], gain)
         if demodulate:
             squares = weight.float().square().sum((2, 3))  # (O, I)
             outer = gain * torch.rsqrt(inner.square() @ squares.t() + EPS)
-            if x.dtype in (torch.float16, torch.bfloat16) or torch.is_autocast_enabled(x.device.type):
+            if half:
                 # Half floats end at 65504: large styles move from the input to the output, where they cancel.
                 largest = inner.abs().amax(1, keepdim=True).clamp_min(EPS)
                 inner, outer = inner / largest, outer * largest

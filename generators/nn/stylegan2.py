@@ -52,7 +52,7 @@ class ModulatedConv2d(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, size: int, *, style_dim: int, up: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, n_out, n_in, size, size))
+        self.weight = nn.Parameter(ops.normal(1, n_out, n_in, size, size))
         self.modulation = ops.EqualLinear(style_dim, n_in, bias=1.0)
         self.blur = ops.Fir() if up else None
 
@@ -115,13 +115,20 @@ class Generator(nn.Module):
         style_dim: width of z and w.
         n_mlp: layers between z and w.
         channels: by resolution, from 4 to `size`.
+        noise: whether the noise is in the state dict; else it is drawn from a fixed seed, so always the same.
 
     Raises:
         ValueError: the size is no such power.
     """
 
     def __init__(
-        self, *, size: int = 1024, style_dim: int = 512, n_mlp: int = 8, channels: Callable[[int], int] = channels
+        self,
+        *,
+        size: int = 1024,
+        style_dim: int = 512,
+        n_mlp: int = 8,
+        channels: Callable[[int], int] = channels,
+        noise: bool = True,
     ) -> None:
         super().__init__()
         if size < 8 or size & (size - 1):
@@ -130,21 +137,24 @@ class Generator(nn.Module):
         blocks = size.bit_length() - 3
         layers = [ops.EqualLinear(style_dim, style_dim, lr=0.01, activate=True) for _ in range(n_mlp)]
         self.style = nn.Sequential(PixelNorm(), *layers)
-        self.input = nn.ParameterDict({"input": nn.Parameter(torch.randn(1, channels(4), 4, 4))})
+        self.input = nn.ParameterDict({"input": nn.Parameter(ops.normal(1, channels(4), 4, 4))})
         self.conv1 = StyledConv(channels(4), channels(4), style_dim=style_dim)
         self.to_rgb1 = ToRGB(channels(4), style_dim=style_dim, up=False)
         self.convs = nn.ModuleList()
         self.to_rgbs = nn.ModuleList()
         self.noises = nn.Module()
-        self.noises.register_buffer("noise_0", torch.randn(1, 1, 4, 4))
         for block in range(blocks):
             side = 8 << block
             n_in, n_out = channels(side // 2), channels(side)
             self.convs.append(StyledConv(n_in, n_out, style_dim=style_dim, up=True))
             self.convs.append(StyledConv(n_out, n_out, style_dim=style_dim))
             self.to_rgbs.append(ToRGB(n_out, style_dim=style_dim))
-            for layer in (2 * block + 1, 2 * block + 2):
-                self.noises.register_buffer(f"noise_{layer}", torch.randn(1, 1, side, side))
+        draw = torch.Generator().manual_seed(0)
+        for layer in range(1 + len(self.convs)):
+            shape = (1, 1, 4 << ((layer + 1) // 2), 4 << ((layer + 1) // 2))
+            # Noise that no file brings is made on the CPU even where the rest is on the meta device.
+            drawn = ops.normal(*shape) if noise else torch.randn(shape, generator=draw, device="cpu")
+            self.noises.register_buffer(f"noise_{layer}", drawn, persistent=noise)
 
     @property
     def n_latent(self) -> int:
@@ -155,21 +165,6 @@ class Generator(nn.Module):
     def noise(self) -> list[Tensor]:
         """The noise of the state dict, one (1, 1, H, W) per `StyledConv`, in order."""
         return [self.noises.get_buffer(f"noise_{layer}") for layer in range(1 + len(self.convs))]
-
-    def complete(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """A state dict with noise; some published files have none. It is drawn from a fixed seed, so always the same.
-
-        Args:
-            state: returned as it is if any noise is in it.
-        """
-        if any(name.startswith("noises.") for name in state):
-            return state
-        draw = torch.Generator().manual_seed(0)
-        noise = {
-            f"noises.noise_{layer}": torch.randn(tensor.shape, generator=draw, device="cpu")
-            for layer, tensor in enumerate(self.noise)
-        }
-        return {**state, **noise}
 
     def map(self, z: Tensor) -> Tensor:
         """From normal noise to W: (B, style_dim) -> (B, style_dim). float32 also under autocast."""
@@ -284,6 +279,15 @@ def build() -> Generator:
     return Generator()
 
 
+def published(state: Mapping[str, Tensor]) -> Generator:
+    """The published network for a file that may have been saved without the noise, as older ones were."""
+    return Generator(noise=_has_noise(state))
+
+
+def _has_noise(state: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith("noises.") for name in state)
+
+
 def generator_of(state: Mapping[str, Tensor]) -> Generator:
     """A fresh network of the sizes that a state dict shows.
 
@@ -298,4 +302,5 @@ def generator_of(state: Mapping[str, Tensor]) -> Generator:
         style_dim=state["conv1.conv.modulation.weight"].shape[1],
         n_mlp=sum(name.startswith("style.") and name.endswith(".bias") for name in state),
         channels=widths.__getitem__,
+        noise=_has_noise(state),
     )

@@ -18,6 +18,7 @@ KINDS = {
     "pack": "a folder of ONNX files",
     "onnx": "an ONNX file",
     "array": "a NumPy file",
+    "tensors": "a folder with files of tensors",
 }
 
 
