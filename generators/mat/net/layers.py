@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from generators.nn.ops import SLOPE, SQRT2, EqualLinear, fir_kernel, modulated_conv2d, styled_conv2d, upfirdn2d
+from generators.nn.ops import SLOPE, SQRT2, EqualLinear, fir_kernel, modulated_conv2d, normal, styled_conv2d, upfirdn2d
 
 Box = tuple[slice, slice]
 """Rows and columns of an image."""
@@ -41,7 +41,7 @@ class Conv(Filtered):
 
     def __init__(self, n_in: int, n_out: int, size: int = 3, *, up: bool = False, down: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(n_out, n_in, size, size))
+        self.weight = nn.Parameter(normal(n_out, n_in, size, size))
         self.bias = nn.Parameter(torch.zeros(n_out))
         self.gain, self.up, self.down = SQRT2 / math.sqrt(n_in * size * size), up, down
 
@@ -85,7 +85,7 @@ class ModConv(Filtered):
 
     def __init__(self, n_in: int, n_out: int, size: int, n_style: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(1, n_out, n_in, size, size))
+        self.weight = nn.Parameter(normal(1, n_out, n_in, size, size))
         self.affine = EqualLinear(n_style, n_in, bias=1.0)
 
     def styles(self, style: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class StyleConv(nn.Module):
         self.up = up
         if noise:
             self.noise_strength = nn.Parameter(torch.zeros([]))
-            self.register_buffer("noise_const", torch.randn(noise, noise))
+            self.register_buffer("noise_const", normal(noise, noise))
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
         """(B, n_in, H, W), (B, n_style), noise that fits (B, 1, H', W') -> (B, n_out, H', W'), H' = H or 2H."""
