@@ -99,8 +99,8 @@ def test_the_recorded_cases(shared: Path, tmp_path: Path, capsys: pytest.Capture
     said = capsys.readouterr().out
     assert status == 0, said
     said = " ".join(said.split())
-    assert "bisenet.case-0.npz  max error" in said
-    assert "bisenet.case-1.npz  max error" in said
+    assert "bisenet.case-0.npz max error" in said
+    assert "bisenet.case-1.npz max error" in said
     assert "FAIL" not in said
 
 
