@@ -126,3 +126,12 @@ def test_the_published_networks_have_the_published_sizes() -> None:
         state = part.state_dict()
         assert len(state) == tensors
         assert round(sum(value.numel() for value in state.values()) / 1e6, 2) == values
+
+
+def test_half_precision_keeps_near_full_precision(network: Hfgi) -> None:
+    with torch.inference_mode():
+        whole = network(photos(1), moved)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network(photos(1), moved)
+    assert half.image.dtype == half.w.dtype == torch.float32
+    assert (half.image - whole.image).abs().mean() < 0.05 * whole.image.std()
