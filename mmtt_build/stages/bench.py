@@ -259,27 +259,33 @@ def loop(say: Say) -> None:
     batches, method = 40, _Asleep()
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace.init(Path(folder, "w"))
-        rows = [_stored_face(workspace, number) for number in range(8)]
-        method.forge([forge.load(workspace, row) for row in rows])
+        _store_face(workspace)
+
+        def rows(batch: int, what: str) -> list[dict[str, Any]]:
+            names = [f"{what}-{batch}-{i}" for i in range(8)]
+            planned = dict.fromkeys(schema.PLAN.names) | {"base_id": "face", "seed": 0, "params": "{}"}
+            return [planned | {"forgery_id": name} for name in names]
+
+        method.forge([forge.load(workspace, row) for row in rows(0, "")])
 
         def ours() -> tuple[float, float]:
             road: Loop[dict[str, Any], Job, Any, dict[str, Any]] = Loop(
                 partial(forge.load, workspace), forge.Forger(method), partial(forge.finish, workspace, method)
             )
             start = time.perf_counter()
-            made = [row for results in road.run([rows] * batches) for row in results]
+            made = [row for results in road.run(rows(i, "loop") for i in range(batches)) for row in results]
             assert all(row["status"] == "ok" for row in made)
             return time.perf_counter() - start, road.busy.share
 
         def plain() -> tuple[float, float]:
             forger, busy = forge.Forger(method), 0.0
             start = time.perf_counter()
-            for _ in range(batches):
-                jobs = [forge.load(workspace, row) for row in rows]
+            for i in range(batches):
+                jobs = [forge.load(workspace, row) for row in rows(i, "plain")]
                 begun = time.perf_counter()
                 made = forger(jobs)
                 busy += time.perf_counter() - begun
-                for row, job, forgery in zip(rows, jobs, made, strict=True):
+                for row, job, forgery in zip(rows(i, "plain"), jobs, made, strict=True):
                     forge.finish(workspace, method, row, job, forgery)
             elapsed = time.perf_counter() - start
             return elapsed, busy / elapsed
@@ -290,17 +296,11 @@ def loop(say: Say) -> None:
         say(f"  {name:<34} {batches * 8 / seconds:>9.1f} {share:>12.1%}")
 
 
-def _stored_face(workspace: Workspace, number: int) -> dict[str, Any]:
-    """A planned row whose base and part map are stored."""
-    base = f"face-{number}"
-    stored = (
-        ("pristine", images.encode_rgb(images.to_size(_face()))),
-        ("parts", images.encode_grey(draw(7, 512).labels)),
-    )
-    for kind, data in stored:
-        store.write_file(workspace.root / workspace.image_path(kind, base), data)
-    nulls = dict.fromkeys(schema.PLAN.names)
-    return nulls | {"forgery_id": f"asleep-{number}", "base_id": base, "seed": number, "params": "{}"}
+def _store_face(workspace: Workspace) -> None:
+    """Stores a base and its part map."""
+    face, labels = images.to_size(_face()), draw(7, 512).labels
+    for kind, data in (("pristine", images.encode_rgb(face)), ("parts", images.encode_grey(labels))):
+        store.write_file(workspace.root / workspace.image_path(kind, "face"), data)
 
 
 def _peak_of_stage(stage: str, root: Path, queue: Any) -> None:

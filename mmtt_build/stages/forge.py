@@ -227,18 +227,24 @@ def finish(workspace: Workspace, method: Method, row: Row, job: Job | None, made
         return outcome(row, "rejected", f"mask contract: {error.message}")
 
 
+def _base(workspace: Workspace, row: Row) -> str:
+    return workspace.image_path("pristine", row["base_id"])
+
+
 def _store(workspace: Workspace, row: Row, job: Job, made: Forged, origin: str) -> Row:
     """Checks the contract against what was altered and, after an earlier forgery, against the pristine base too."""
     mask = made.mask
     change = masks.check(job.image, made.image, mask)
+    altered = workspace.image_path("forged", row["parent_id"]) if row["parent_id"] else _base(workspace, row)
+    encoded = images.encode_rgb(made.image, images.read_bytes(workspace.root / altered), mask)
     if row["parent_id"]:
         earlier = workspace.root / workspace.image_path("masks", row["parent_id"])
         mask = mask | masks.from_grey(images.decode_stored(images.read_bytes(earlier), grey=True))
-        base = workspace.root / workspace.image_path("pristine", row["base_id"])
-        change = masks.check(images.decode_stored(images.read_bytes(base)), made.image, mask)
+        base = images.decode_stored(images.read_bytes(workspace.root / _base(workspace, row)))
+        change = masks.check(base, made.image, mask)
     name = row["forgery_id"]
     files = {
-        "image": (workspace.image_path("forged", name), images.encode_rgb(made.image)),
+        "image": (workspace.image_path("forged", name), encoded),
         "mask": (workspace.image_path("masks", name), images.encode_grey(masks.to_grey(mask))),
     }
     for path, data in files.values():

@@ -1,0 +1,118 @@
+"""The project's own PNGs: written fast, and rewritten only where they changed.
+
+What a device has to wait for is deflate, and OpenCV knows only zlib's: ISA-L takes 3 ms where zlib's fastest strategy
+took 13 ms for a CelebA-HQ face, and makes 277 kB of it instead of 286 kB. A picture is deflated in bands of rows, each
+an IDAT chunk that can be inflated without the others. A forgery differs from its base inside a mask only, so the
+chunks of all other bands are taken from the base's file as they are.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+BAND = 32
+"""Rows of a band: 16 bands in a picture of 512 px cost 1 % more bytes than one."""
+
+_START = b"\x89PNG\r\n\x1a\n"
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+_ZLIB = b"\x78\x01"
+_LAST_BLOCK = b"\x03\0"
+_UP, _GREY, _RGB = 2, 0, 2
+"""PNG's numbers of the filter that takes a row from the row above, and of two colour types."""
+
+
+def encode(image: Image, like: bytes = b"", changed: tuple[int, int] = (0, 0)) -> bytes:
+    """PNG of (H, W) or (H, W, 3) uint8; the same pixels give the same bytes, whatever `like` is.
+
+    Args:
+        image: grey or RGB.
+        like: a PNG that this function made, of a picture that has the same pixels in all rows but the changed ones.
+        changed: first changed row and the row after the last one.
+    """
+    height, width = image.shape[:2]
+    rows = image.reshape(height, -1)
+    filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, _RGB if image.ndim == 3 else _GREY, 0, 0, 0))
+    bands = [filtered[top : top + BAND] for top in range(0, height, BAND)]
+    old = list(_chunks(like)) if like.startswith(_START + header) else []
+    if len(old) != len(bands) + 4:  # IHDR, zlib's head, the bands, zlib's tail, IEND
+        old, changed = [], (0, height)
+    first, last = changed[0] // BAND, changed[1] // BAND  # the row below a changed one is stored as a difference to it
+    made = [_START, header, _chunk(b"IDAT", _ZLIB)]
+    for i, band in enumerate(bands):
+        made.append(_chunk(b"IDAT", _deflate(band)) if not old or first <= i <= last else bytes(old[i + 2]))
+    made.append(_chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", isal_zlib.adler32(filtered.data))))
+    return b"".join([*made, _END])
+
+
+def decode(data: bytes) -> Image | None:
+    """What `encode` wrote, (H, W) or (H, W, 3) uint8, in half of OpenCV's time.
+
+    Returns:
+        None for any other PNG, and for a damaged one.
+    """
+    if not data.startswith(_START) or len(data) < 57 or data[24] != 8 or data[25] not in (_GREY, _RGB):
+        return None
+    width, height = struct.unpack_from(">II", data, 16)
+    row = 1 + width * (3 if data[25] == _RGB else 1)
+    if not 0 < width * height <= 2**26:
+        return None
+    try:
+        body = b"".join(chunk[8:-4] for chunk in _chunks(data) if bytes(chunk[4:8]) == b"IDAT")
+        plain = isal_zlib.decompress(body, bufsize=height * row)
+    except (IsalError, struct.error):
+        return None
+    if len(plain) != height * row:
+        return None
+    filtered = np.frombuffer(plain, np.uint8).reshape(height, row)
+    if not (filtered[:, 0] == _UP).all():
+        return None
+    array = _sum_down(filtered[:, 1:])
+    return array.reshape(height, width, 3) if data[25] == _RGB else array
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    check = isal_zlib.crc32(data, isal_zlib.crc32(kind))
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+
+def _chunks(data: bytes) -> Iterator[memoryview]:
+    """The chunks of a PNG, whole, up to its end."""
+    view, at = memoryview(data), len(_START)
+    while at < len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        yield view[at : at + 12 + length]
+        at += 12 + length
+
+
+def _deflate(band: Image) -> bytes:
+    """A piece of a deflate stream that stands alone: no reference to what came before, ends on a byte."""
+    stream = isal_zlib.compressobj(1, isal_zlib.DEFLATED, -15)
+    return stream.compress(band.data) + stream.flush(isal_zlib.Z_FULL_FLUSH)
+
+
+def _sum_down(rows: Image) -> Image:
+    """Running sums down the rows (H, N), modulo 256: a fifth of the time of `numpy.add.accumulate`.
+
+    All bands of 32 rows are summed side by side, then each band takes on the last row of the one before.
+    """
+    height = len(rows)
+    bands = np.zeros((-(-height // 32), 32, rows.shape[1]), np.uint8)
+    sums = bands.reshape(-1, rows.shape[1])
+    sums[:height] = rows
+    for at in range(1, 32):
+        bands[:, at] += bands[:, at - 1]
+    for at in range(1, len(bands)):
+        bands[at] += bands[at - 1, -1]
+    return sums[:height]
