@@ -71,7 +71,7 @@ def decode(data: bytes) -> Image | None:
     try:
         body = b"".join(chunk[8:-4] for chunk in _chunks(data) if bytes(chunk[4:8]) == b"IDAT")
         plain = isal_zlib.decompress(body, bufsize=height * row)
-    except (IsalError, struct.error):
+    except (IsalError, struct.error):  # type: ignore[misc]  # its stubs declare no class
         return None
     if len(plain) != height * row:
         return None
