@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ FIRST_CELEBA, FIRST_FFHQ = 1998, 999
 """Numbers of the first portraits: both layouts begin a new folder among the drawn ones."""
 
 cv2.setNumThreads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks, and test files run side by side
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,10 @@ import pytest
 
 from mmtt_build import images, masks
 from mmtt_build.sources.base import Options
+from mmtt_build.stages.generate import Machine
+from mmtt_build.stages.generate import generate as run_stage
 from mmtt_build.stages.ingest import ingest
+from mmtt_build.weights import Weights
 from mmtt_build.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "generators" / "diffusion"))
@@ -161,6 +164,25 @@ def test_the_same_run_twice_gives_the_same_bytes(
     for row in before.values():
         if row["status"] == "ok":
             assert (root / row["image"]).read_bytes() == (undisturbed / row["image"]).read_bytes()
+
+
+def test_two_devices_share_the_plan(
+    prepared: Path, undisturbed: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes, each with its own copy of the network, as with two GPUs."""
+    root = tmp_path / "w"
+    shutil.copytree(prepared, root)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("mmtt_build.stages.generate.devices", lambda text: ["cpu", "cpu"])
+    machine = Machine("cpu", Weights((weights,)), batch_size=1)
+    made = run_stage(Workspace(root), ["sdxl"], machine=machine)
+    before, after = rows(undisturbed), rows(root)
+    assert sum(made.outcomes.values()) == len(after) == sum(row["method"] == "sdxl" for row in before.values())
+    for name, row in after.items():
+        assert row["status"] == before[name]["status"]
+        if row["status"] == "ok":
+            change = np.abs(pixels(root, row["image"]).astype(int) - pixels(undisturbed, before[name]["image"]))
+            assert change.max() <= 3, name
 
 
 def test_without_the_weights_nothing_is_begun(prepared: Path, tmp_path: Path) -> None:

@@ -112,7 +112,9 @@ def test_what_ends_the_run_is_raised_here(where: str) -> None:
     with pytest.raises(RuntimeError, match="device lost"):
         for rows in Loop(lambda n: n, work, finish).run(batches(20)):
             kept += rows
-    assert kept == list(range(6))
+    assert kept[:6] == list(range(6))
+    assert not {6, 7} & set(kept)  # the device may have taken up one more batch by the time it is known
+    assert len(kept) <= 6 + 2 * module.AHEAD
 
 
 def test_an_interrupt_ends_the_batch_under_way_and_keeps_it() -> None:
