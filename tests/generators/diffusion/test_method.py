@@ -353,9 +353,7 @@ def test_a_labs_own_prompts(tmp_path: Path) -> None:
         assert theirs and plan and theirs["prompt"] == plan["prompt"].replace("person", "sitter")
     assert "sitter" in theirs["prompt"]
     with pytest.raises(ConfigError, match="nowhere"):
-        kind(kind.Options(prompts=tmp_path / "nowhere.toml")).plan(
-            np.random.default_rng(0), face(PLAIN).facts, None
-        )
+        kind(kind.Options(prompts=tmp_path / "nowhere.toml")).plan(np.random.default_rng(0), face(PLAIN).facts, None)
 
 
 def test_glasses_and_their_parts() -> None:
