@@ -1,7 +1,8 @@
-"""The loop of everything that runs a network: decode pool -> device -> encode pool, with bounded queues.
+"""The loop of everything that runs a network: decode -> device -> encode, with bounded queues.
 
 The device never waits for a file while a batch is ready, and memory holds a handful of batches, however many rows
-there are. Decoding and encoding are OpenCV's and zlib's, which leave Python's lock to others, so threads will do.
+there are. Decoding and encoding are OpenCV's and zlib's, which leave Python's lock to others, so threads will do. One
+pool does both, first come first served: two pools would take turns on the cores for nothing.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ class Loop(Generic[Task, Loaded, Made, Done]):
     """Runs batches of tasks through `load`, `work` and `finish`.
 
     Attributes:
-        load: a task to what the device needs; runs in the decode pool. An exception goes to `finish` in place of a
+        load: a task to what the device needs; runs in the pool. An exception goes to `finish` in place of a
             result, and that task does not reach the device.
         work: loaded tasks to what was made of them, in order and equally many; one batch at a time.
         finish: task, what was loaded (None if loading failed) and what was made (or the exception of `load`) to a
-            result; runs in the encode pool. What it raises ends the run.
-        threads: size of each pool.
+            result; runs in the pool. What it raises ends the run.
+        threads: size of the pool.
         busy: kept up to date while it runs.
     """
 
@@ -74,9 +75,8 @@ class Loop(Generic[Task, Loaded, Made, Done]):
         writing: deque[list[Future[Done]]] = deque()
         stopped: BaseException | None = None
         with (
-            ThreadPoolExecutor(self.threads, "decode") as decoders,
+            ThreadPoolExecutor(self.threads, "files") as pool,
             ThreadPoolExecutor(1, "device") as device,
-            ThreadPoolExecutor(self.threads, "encode") as encoders,
         ):
             started = 0.0
 
@@ -92,9 +92,9 @@ class Loop(Generic[Task, Loaded, Made, Done]):
                 self.busy.working_s += end - start
                 self.busy.elapsed_s = end - started
                 return [
-                    encoders.submit(self.finish, task, None, item)
+                    pool.submit(self.finish, task, None, item)
                     if isinstance(item, Exception)
-                    else encoders.submit(self.finish, task, item, next(made))  # type: ignore[arg-type]
+                    else pool.submit(self.finish, task, item, next(made))  # type: ignore[arg-type]
                     for task, item in zip(batch, loaded, strict=True)
                 ]
 
@@ -105,7 +105,7 @@ class Loop(Generic[Task, Loaded, Made, Done]):
                             batch = next(queue, None)
                             if batch is None:
                                 break
-                            loads = [decoders.submit(self.load, task) for task in batch]
+                            loads = [pool.submit(self.load, task) for task in batch]
                             reading.append(device.submit(step, batch, loads))
                         if not reading and not writing:
                             break

@@ -108,8 +108,10 @@ def areas(labels: LabelMap, mask: Mask | None = None) -> NDArray[np.int64]:
 
 def touched(labels: LabelMap, mask: Mask) -> list[str]:
     """Classes (background aside) of which the mask covers at least `TOUCHED_SHARE`, in class order."""
-    whole, inside = areas(labels), areas(labels, mask)
-    return [name for i, name in enumerate(CLASSES) if i and inside[i] and inside[i] >= TOUCHED_SHARE * whole[i]]
+    covered = areas(labels, mask)
+    covered[INDEX["background"]] = 0
+    # Only the few classes under the mask are counted on the whole map: `areas` of it takes three times as long.
+    return [CLASSES[i] for i in np.flatnonzero(covered) if covered[i] >= TOUCHED_SHARE * np.count_nonzero(labels == i)]
 
 
 def label_vector(labels: Iterable[str]) -> list[int]:

@@ -53,9 +53,9 @@ def encode(image: Image, like: bytes = b"", changed: tuple[int, int] = (0, 0)) -
     if len(old) != len(bands) + 4:  # IHDR, zlib's head, the bands, zlib's tail, IEND
         old, changed = [], (0, height)
     first, last = changed[0] // step, changed[1] // step  # the row below a changed one is stored as a difference to it
-    made = [_START, header, _chunk(b"IDAT", _ZLIB)]
+    made: list[bytes | memoryview] = [_START, header, _chunk(b"IDAT", _ZLIB)]
     for i, band in enumerate(bands):
-        made.append(_chunk(b"IDAT", _deflate(band)) if not old or first <= i <= last else bytes(old[i + 2]))
+        made.append(_chunk(b"IDAT", _deflate(band)) if not old or first <= i <= last else old[i + 2])
     made.append(_chunk(b"IDAT", _LAST_BLOCK + struct.pack(">I", isal_zlib.adler32(filtered.data))))
     return b"".join([*made, _END])
 

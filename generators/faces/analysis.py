@@ -151,7 +151,7 @@ def session_arguments(device: str, threads: int = 0) -> dict[str, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Threads that spin while they wait take the cores from the decode and encode pools.
+    # Threads that spin while they wait take the cores from those that read and write files.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     kind, _, index = device.partition(":")
     if kind == "cpu":

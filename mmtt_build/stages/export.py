@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import tempfile
-import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from mmtt_build import card, images, mmtt_json, parallel, parts, schema, store
@@ -367,9 +367,9 @@ class _Release:
             data = images.read_bytes(path)
         except BadImage as error:
             raise StoreError(f"{path}: {error.message}", "restore it from a backup") from error
-        if crc is not None and zlib.crc32(data) != crc:
+        if crc is not None and isal_zlib.crc32(data) != crc:
             raise StoreError(
-                f"{path} is not the file that was stored (CRC-32 {zlib.crc32(data):08x}, was {crc:08x})",
+                f"{path} is not the file that was stored (CRC-32 {isal_zlib.crc32(data):08x}, was {crc:08x})",
                 "restore it from a backup",
             )
         return data

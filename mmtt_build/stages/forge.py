@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import json
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from isal import isal_zlib
 
 from mmtt_build import images, masks, parts, store
 from mmtt_build.errors import BadImage, ContractBroken, MmttError
@@ -144,7 +144,7 @@ def forge_on_device(
         root: the workspace.
         weights: where checkpoints are looked for.
         name: the method.
-        threads: that read and decode, and as many that check, encode and write.
+        threads: that read and decode, and check, encode and write.
         device: torch's name of it.
         batches: of planned rows.
 
@@ -260,7 +260,7 @@ def _store(workspace: Workspace, row: Row, job: Job, made: Forged, origin: str) 
         mask_area=np.float32(change.area),
         changed_share=np.float32(change.changed_share),
         mean_change=np.float32(change.mean_change),
-        image_crc=zlib.crc32(files["image"][1]),
-        mask_crc=zlib.crc32(files["mask"][1]),
+        image_crc=isal_zlib.crc32(files["image"][1]),
+        mask_crc=isal_zlib.crc32(files["mask"][1]),
         facts=json.dumps(made.facts, sort_keys=True) if made.facts else None,
     )

@@ -72,7 +72,7 @@ def parse(
         parser: registered name, which is that of its checkpoint too.
         weights: where the checkpoint is looked for.
         device: "auto", "cpu", "cuda:0"; of several the first is used.
-        threads: that read, and as many that write; 0 takes as many as there are cores.
+        threads: that read and write; 0 takes as many as there are cores.
         dry_run: counts and writes nothing.
 
     Raises:

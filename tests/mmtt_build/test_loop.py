@@ -56,7 +56,7 @@ def test_reading_and_writing_go_on_while_the_device_works() -> None:
         meet("finish", task)
         return task
 
-    assert [n for done in Loop(load, work, finish, 1).run(batches(4, 1)) for n in done] == [0, 1, 2, 3]
+    assert [n for done in Loop(load, work, finish, 2).run(batches(4, 1)) for n in done] == [0, 1, 2, 3]
     assert not together.broken
 
 

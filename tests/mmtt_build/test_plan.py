@@ -15,7 +15,7 @@ from generators.base import Family
 from mmtt_build import schema
 from mmtt_build.errors import ConfigError
 from mmtt_build.registry import METHODS
-from mmtt_build.stages.bench import synthetic_workspace
+from mmtt_build.stages.bench.synthetic import synthetic_workspace
 from mmtt_build.stages.plan import Faces, plan
 from mmtt_build.workspace import Workspace
 
