@@ -11,7 +11,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import islice
-from queue import Empty
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from queue import Queue, SimpleQueue
 from typing import Any, TypeVar
 
 import cv2
@@ -134,77 +136,110 @@ def on_devices(
     if len(devices) == 1:
         yield from run(devices[0], tasks)
         return
+    # A pipe for each process: a queue that they share would stay locked for ever if one was killed while it held it.
     context = multiprocessing.get_context("spawn")
-    todo, results = context.Queue(), context.Queue()
-    processes = [context.Process(target=_serve, args=(run, device, todo, results)) for device in devices]
-    for process in processes:
-        process.start()
+    said: Queue[tuple[Connection, str, Any]] = Queue()
+    links: dict[Connection, SpawnProcess] = {}
+    for device in devices:
+        ours, theirs = context.Pipe()
+        links[ours] = context.Process(target=_serve, args=(run, device, theirs))
+        links[ours].start()
+        theirs.close()
+        threading.Thread(target=_listen, args=(ours, said), daemon=True).start()
+    under_way = dict.fromkeys(links, 0)
     queue = iter(tasks)
-    sent = received = 0
     stopped: BaseException | None = None
     exhausted = False
-    living = len(processes)
     try:
-        while living:
+        while under_way:
             try:
-                while not exhausted and sent - received < len(devices) * IN_FLIGHT_PER_WORKER:
+                while not exhausted:
+                    link = min(under_way, key=under_way.__getitem__)
+                    if under_way[link] >= IN_FLIGHT_PER_WORKER:
+                        break
                     task = next(queue, None)
                     exhausted = task is None
-                    for item in [task] if task is not None else [None] * len(processes):
-                        todo.put(item)
-                    sent += 1
-                kind, value = results.get(timeout=1)
-            except Empty:
-                if dead := [p.exitcode for p in processes if p.exitcode]:
-                    if stopped:
-                        raise stopped from None
-                    raise MmttError(
-                        f"a device process was killed (exit code {dead[0]}), most likely for memory",
-                        "what is done is kept; run the same command again",
-                    ) from None
-                continue
+                    for to in under_way if exhausted else [link]:
+                        with suppress(OSError):  # it died, which its listener tells
+                            to.send(task)
+                    under_way[link] += 1
+                link, kind, value = said.get()
             except BaseException as error:
                 if stopped:
                     raise
                 stopped, exhausted = error, True
-                for process in processes:
+                for process in links.values():
                     process.terminate()
                 continue
             if kind == "result":
-                received += 1
+                under_way[link] -= 1
                 yield value
-            elif kind == "end":
-                living -= 1
-            else:
+            elif kind == "error":
                 raise value
+            else:
+                del under_way[link]
+                links[link].join()
+                if kind == "gone" and not stopped:
+                    raise MmttError(
+                        f"a device process was killed (exit code {links[link].exitcode}), most likely for memory",
+                        "what is done is kept; run the same command again",
+                    )
         if stopped:
             raise stopped
     finally:
-        if living:
-            for process in processes:
+        for process in links.values():
+            if under_way:
                 process.terminate()
-        while any(
-            process.is_alive() for process in processes
-        ):  # one that still has something to say waits for a reader
-            with suppress(Empty):
-                results.get(timeout=0.1)
+        for process in links.values():
+            process.join()
 
 
-def _serve(run: Callable[[str, Iterable[Any]], Iterator[Any]], device: str, todo: Any, results: Any) -> None:
+def _listen(link: Connection, said: Queue[tuple[Connection, str, Any]]) -> None:
+    """Passes on what a process says; a thread of its own, so that no interrupt breaks off a message half read."""
+    with suppress(OSError, EOFError):
+        while True:
+            kind, value = link.recv()
+            said.put((link, kind, value))
+            if kind != "result":
+                return
+    said.put((link, "gone", None))
+
+
+def _serve(run: Callable[[str, Iterable[Any]], Iterator[Any]], device: str, link: Connection) -> None:
     """One device's process: tasks come until one is None."""
 
     def stop(number: int, frame: object) -> None:
         raise _Stopped
 
+    def receive() -> None:
+        with suppress(OSError, EOFError):
+            while True:
+                todo.put(link.recv())
+
+    def send() -> None:
+        for item in iter(done.get, None):
+            link.send(item)
+
+    todo: SimpleQueue[Any] = SimpleQueue()
+    done: SimpleQueue[Any] = SimpleQueue()
+    # Threads of their own, so that a signal breaks off no message.
+    threading.Thread(target=receive, daemon=True).start()
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
     _enter_worker(None, ())
-    signal.signal(signal.SIGTERM, stop)
+    last: tuple[str, Any] = ("end", device)
     try:
+        signal.signal(signal.SIGTERM, stop)
         for result in run(device, iter(todo.get, None)):
-            results.put(("result", result))
-        results.put(("end", device))
+            done.put(("result", result))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except _Stopped:
-        results.put(("end", device))
+        pass
     except MmttError as error:
-        results.put(("error", error))
+        last = ("error", error)
     except Exception as error:
-        results.put(("error", MmttError(f"{device}: {type(error).__name__}: {error}", "what is done is kept")))
+        last = ("error", MmttError(f"{device}: {type(error).__name__}: {error}", "what is done is kept"))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    done.put(last)
+    done.put(None)
+    sender.join()
