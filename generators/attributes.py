@@ -110,17 +110,20 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
-def chosen(method: str, names: Sequence[str] = ()) -> dict[str, Attribute]:
+def chosen(method: str, names: Sequence[str] = (), path: Path | None = None) -> dict[str, Attribute]:
     """The attributes that a run draws from.
 
     Args:
         method: table of the file.
         names: what the recipe names; () for all but those on request.
+        path: as `table`.
 
     Raises:
         ConfigError: a name is unknown; the closest are listed.
     """
-    rows = table()[method]
+    rows = table(path).get(method, {})
+    if not rows:
+        raise ConfigError(f"{path} has no attribute of {method}", f"rows are headed [{method}.<name>]")
     for name in names:
         if name not in rows:
             close = difflib.get_close_matches(name, rows, 3)

@@ -46,6 +46,7 @@ class Job:
         labels: (512, 512) uint8 part map of the base, indices of `parts.CLASSES`.
         source_image: (512, 512, 3) uint8 RGB of the donor, or None where the method needs none.
         source_labels: (512, 512) uint8 part map of the donor, or None.
+        altered: whether `image` is an earlier forgery, so that its parts may lie elsewhere than `labels` says.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Job:
     labels: LabelMap
     source_image: Image | None = None
     source_labels: LabelMap | None = None
+    altered: bool = False
 
     def rng(self) -> np.random.Generator:
         """A fresh generator seeded for this row."""
@@ -98,13 +100,14 @@ class Method(ABC):
         family: the kind of forgery.
         Options: frozen dataclass of what `[methods.<name>]` of the recipe may say, with defaults that work. Its
             `__post_init__` raises ValueError("key: what is wrong") for values that make no sense.
-        neural: whether it runs on a device (`--device`), in one process per device, between a decode and an encode
-            pool. Others run on all cores, an image at a time.
+        neural: whether it runs on a device (`--device`), in one process per device, while a pool decodes and
+            encodes. Others run on all cores, an image at a time.
         needs_source: whether a donor is drawn for each row.
         batch_size: how many jobs `forge` likes to get at once.
         mask_origin: "process" where the mask is what the process itself changed, "composite" where the method repaints
             the whole frame and the stage's mask decides what of it is kept.
         changes_geometry: whether parts move, so that the part map no longer fits the result.
+        finds_parts: whether it looks for the parts in the picture itself, so that it can start from such a result.
     """
 
     name: ClassVar[str]
@@ -115,6 +118,7 @@ class Method(ABC):
     batch_size: int = 1
     mask_origin: ClassVar[str] = "process"
     changes_geometry: ClassVar[bool] = False
+    finds_parts: ClassVar[bool] = False
 
     def __init__(self, options: Any = None) -> None:
         self.options = self.Options() if options is None else options

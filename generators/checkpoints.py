@@ -163,7 +163,7 @@ def load_strict(network: nn.Module, state: StateDict, path: Path) -> None:
     problems = prove(state, network)
     if problems:
         raise WeightsError(f"{path} is not what {type(network).__name__} needs:{_listed(problems)}", SAFE_COPY)
-    network.load_state_dict(state, strict=True, assign=any(p.is_meta for p in network.parameters()))
+    network.load_state_dict(state, strict=True, assign=any(tensor.is_meta for tensor in network.state_dict().values()))
     left = [name for name, tensor in (*network.named_parameters(), *network.named_buffers()) if tensor.is_meta]
     if left:
         raise ValueError(f"build {type(network).__name__} off the meta device: {left[0]} is not in its state dict")
@@ -175,12 +175,32 @@ def load_found(network: nn.Module, found: Found) -> None:
     Raises:
         WeightsError: as `read_tensors`, `read_folder` and `load_strict`.
     """
+    _put(_state(found), network, found)
+
+
+def load(found: Found, device: str) -> Any:
+    """The network that the catalogue names for a checkpoint, with its weights, ready to answer on a device.
+
+    Raises:
+        WeightsError: as `load_found`.
+    """
+    state = _state(found)
+    network = _network(found.entry, state)
+    _put(state, network, found)
+    return network.eval().requires_grad_(False).to(device)
+
+
+def _state(found: Found) -> dict[str, Tensor]:
     of = found.entry
     if of.kind == "tensors":
-        state = _wanted(read_folder(found.path, of.keys), network)
-    else:
-        state = read_tensors(found.path, of.state, of.prefix, of.beside)
-    load_strict(network, state, found.path)
+        return read_folder(found.path, of.keys)
+    return read_tensors(found.path, of.state, of.prefix, of.beside)
+
+
+def _put(state: StateDict, network: nn.Module, found: Found) -> None:
+    # A folder of tensors may hold more than the network's.
+    wanted = _wanted(state, network) if found.entry.kind == "tensors" else state
+    load_strict(network, wanted, found.path)
 
 
 def check_file(entry: Entry, path: Path) -> list[str]:

@@ -32,6 +32,9 @@ from mmtt_build.records import SIZE
 GROW_PX = 8
 """By how much the mask exceeds the parts: the old brow goes as a whole, and the new one comes in over this width."""
 
+MAX_SHARE = 0.85
+"""Largest share of the frame of a mask: a head that turns takes its hair along. The rest shows whose photo it is."""
+
 CHANGED = 12.0
 """Grey levels by which an edit changes a pixel's surroundings where mostly the edited picture is shown."""
 VISIBLE = 6.0
@@ -110,12 +113,20 @@ def region(before: LabelMap, after: LabelMap, names: Sequence[str], within: Mask
     Raises:
         RegionError: there is none of the parts, or the mask would be too thin or too large.
     """
-    chosen = parts.select(before, names) | parts.select(after, names)
+    chosen = _without_slivers(parts.select(before, names) | parts.select(after, names))
     if not chosen.any():
         raise RegionError(f"empty mask: neither picture shows {', '.join(names)}")
     others = [name for name in FEATURES if name not in names]
     kept = parts.select(before, others) | parts.select(after, others)
-    return regions.hole(chosen, kept if within is None else kept | ~within, GROW_PX)
+    return regions.hole(chosen, kept if within is None else kept | ~within, GROW_PX, MAX_SHARE)
+
+
+def _without_slivers(mask: Mask) -> Mask:
+    """A mask without pieces that are less than a part: a parser leaves specks in what a generator made."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    large = stats[:, cv2.CC_STAT_AREA] >= regions.MIN_PART_PX
+    large[0] = False  # what is not masked
+    return np.asarray(large[pieces], np.bool_) if count > 1 else mask
 
 
 # --- how it looks ------------------------------------------------------------------------------------------------

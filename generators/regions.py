@@ -122,8 +122,14 @@ def region(labels: LabelMap, names: Sequence[str], grow_px: float) -> Region:
     return hole(chosen, parts.select(labels, [name for name in FEATURES if name not in names]), grow_px)
 
 
-def hole(chosen: Mask, kept: Mask, grow_px: float) -> Region:
+def hole(chosen: Mask, kept: Mask, grow_px: float, most: float = MAX_SHARE) -> Region:
     """A hole around chosen pixels (H, W) bool: joined and grown, without those to be kept (H, W) bool.
+
+    Args:
+        chosen: pixels of the parts.
+        kept: pixels of others.
+        grow_px: by how much the hole exceeds the parts.
+        most: largest share of the frame.
 
     Raises:
         RegionError: as `checked`.
@@ -131,14 +137,14 @@ def hole(chosen: Mask, kept: Mask, grow_px: float) -> Region:
     window = box_around(chosen, math.ceil(grow_px) + JOIN_PX + 1).window
     mask = np.zeros_like(chosen)
     mask[window] = shrink(grow(chosen[window], grow_px + JOIN_PX), JOIN_PX) & ~kept[window]
-    return checked(mask)
+    return checked(mask, most)
 
 
-def checked(mask: Mask) -> Region:
+def checked(mask: Mask, most: float = MAX_SHARE) -> Region:
     """A hole of any making (512, 512) bool, measured.
 
     Raises:
-        RegionError: it is empty, nowhere `MIN_WIDTH_PX` wide, or more than `MAX_SHARE` of the frame.
+        RegionError: it is empty, nowhere `MIN_WIDTH_PX` wide, or more than `most` of the frame.
     """
     if not mask.any():
         raise RegionError("empty mask")
@@ -147,8 +153,8 @@ def checked(mask: Mask) -> Region:
     depth[window] = cv2.distanceTransform(mask[window].view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     if (width := 2 * float(depth.max()) - 1) < MIN_WIDTH_PX:
         raise RegionError(f"mask is {width:.0f} px wide at its widest, at least {MIN_WIDTH_PX}")
-    if (share := np.count_nonzero(mask) / mask.size) > MAX_SHARE:
-        raise RegionError(f"mask is {share:.0%} of the frame, at most {MAX_SHARE:.0%}")
+    if (share := np.count_nonzero(mask) / mask.size) > most:
+        raise RegionError(f"mask is {share:.0%} of the frame, at most {most:.0%}")
     return Region(mask, depth)
 
 

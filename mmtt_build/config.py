@@ -225,6 +225,8 @@ class _Reader:
             return self.path.parent / self.value(str, value, at)
         if get_origin(kind) is tuple:
             kinds = get_args(kind)
+            if kinds[-1] is Ellipsis and isinstance(value, list):
+                kinds = kinds[:1] * len(value)
             if not isinstance(value, list) or len(value) != len(kinds):
                 raise self.error(at, f"is {value!r}, needs {len(kinds)} values in brackets", "e.g. [0.5, 1.0]")
             return tuple(self.value(k, item, at) for k, item in zip(kinds, value, strict=True))

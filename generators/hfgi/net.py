@@ -220,10 +220,41 @@ class Hfgi(Inverter):
         initial = self.decoder(w)
         seen = low(initial)
         residual = photo - seen
-        aligned = self.grid_align(residual, seen if edit is None else low(self.decoder(w_edit)))
-        scale, shift = self.residue(aligned)
+        aligned, scale, shift = self.details(residual, seen if edit is None else low(self.decoder(w_edit)))
         image = self.decoder(w_edit, fuse={FUSED_AT: (scale, shift)})
         return Edited(image, w, w_edit, initial, residual, aligned, scale, shift)
+
+    def details(self, residual: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What an image lacks, as the generator takes it.
+
+        Args:
+            residual: (B, 3, 256, 256), what the inversion lacks.
+            seen: (B, 3, 256, 256), the image that is to get it, as `low` gives it.
+
+        Returns:
+            The residual moved onto the image (B, 3, 256, 256), scale and shift (B, 512, 64, 64).
+        """
+        aligned = self.grid_align(residual, seen)
+        return aligned, *self.residue(aligned)
+
+    def pair(self, photo: Tensor, edit: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """The inversion and the edited image, both with details, so that they differ by the edit alone.
+
+        Args:
+            photo: (B, 3, 256, 256) RGB in [-1, 1], aligned as in FFHQ.
+            edit: from W+ to the W+ that is wanted, (B, 18, 512) each.
+
+        Returns:
+            Twice (B, 3, 1024, 1024), about [-1, 1]. The second is `forward`'s image.
+        """
+        w = self.invert(photo)
+        seen = low(self.decoder(w))
+        residual, w_edit = photo - seen, edit(w)
+        made = []
+        for code, image in ((w, seen), (w_edit, low(self.decoder(w_edit)))):
+            _, scale, shift = self.details(residual, image)
+            made.append(self.decoder(code, fuse={FUSED_AT: (scale, shift)}))
+        return made[0], made[1]
 
 
 def build() -> Hfgi:

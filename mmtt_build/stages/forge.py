@@ -196,6 +196,7 @@ def load(workspace: Workspace, row: Row) -> Job:
         labels=image("parts", row["base_id"]),
         source_image=image("pristine", source) if source else None,
         source_labels=image("parts", source) if source else None,
+        altered=row["parent_id"] is not None,
     )
 
 

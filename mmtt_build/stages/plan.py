@@ -226,21 +226,27 @@ class _Planner:
         self.ranks = ranks(self.index)
         self.used = np.zeros(len(faces.ids), np.int64)
         self.parents: dict[str, list[tuple[str, str, int]]] = {split: [] for split in SPLITS}
+        self.moving = {name for name in set(before["method"].to_pylist()) if METHODS.get(name).changes_geometry}
         columns = ("forgery_id", "method", "split", "base_id", "parent_id")
-        fixed_geometry = {name for name in set(before["method"].to_pylist()) if not METHODS.get(name).changes_geometry}
         for forgery, method, split, base, parent in zip(*(before[c].to_pylist() for c in columns), strict=True):
             if base in self.index:
                 self.used[self.index[base]] += 1
-                if parent is None and method in fixed_geometry:
+                if parent is None:
                     self.parents[split].append((forgery, method, self.index[base]))
 
     def rows(self, method: Method, split: str, number: int) -> Iterator[dict[str, Any]]:
         """Rows of one method in one split, from the `number`-th on, until no base carries the method any more."""
+        if method.changes_geometry:
+            self.moving.add(method.name)
         bases = np.nonzero(self.faces.split == split)[0]
         shuffled = remix(self.ranks[bases], self.seed, method.name)
         bases = bases[np.lexsort((shuffled, self.used[bases]))]
         donors = self._donors(method, split, number)
-        parents = [p for p in self.parents[split] if p[1] != method.name]
+        parents = [
+            (forgery, name, index)
+            for forgery, name, index in self.parents[split]
+            if name != method.name and (method.finds_parts or name not in self.moving)
+        ]
         unfit = 0
         for index in cycle(bases.tolist()):
             if unfit >= len(bases):
@@ -283,7 +289,7 @@ class _Planner:
         source_id = source.id if source else None
         forgery_id = f"{method.name}-{digest(method.name, base.id, source_id, parent, seed, text)[:16]}"
         self.used[index] += 1
-        if parent is None and not method.changes_geometry:
+        if parent is None:
             self.parents[split].append((forgery_id, method.name, index))
         return {
             "forgery_id": forgery_id,
