@@ -12,6 +12,7 @@ import cv2
 import pyarrow as pa
 
 from mmtt_build.errors import ConfigError
+from mmtt_build.stages.bench.nets import nets
 from mmtt_build.stages.bench.runs import loop, memory
 from mmtt_build.stages.bench.steps import contract, export, ingest, planning, resume
 from mmtt_build.stages.bench.timing import Say
@@ -24,8 +25,9 @@ BENCHES: dict[str, Callable[[Say], None]] = {
     "plan": planning,
     "loop": loop,
     "memory": memory,
+    "nets": nets,
 }
-ON_REQUEST = {"memory"}
+ON_REQUEST = {"memory", "nets"}
 """Benchmarks that take minutes: only when named."""
 
 
