@@ -24,6 +24,7 @@ from generators.editor import Edit
 from generators.hfgi.method import HFGI
 from generators.styleclip.method import StyleCLIP
 from mmtt_build import masks, parts
+from mmtt_build.catalogue import catalogue
 from mmtt_build.errors import ConfigError
 from mmtt_build.masks import Image
 from mmtt_build.portraits import draw
@@ -176,9 +177,12 @@ def test_plans_name_attribute_strength_and_checkpoints() -> None:
     assert ("e4e", "styleclip-angry", "bisenet") in needed
     assert ("e4e", "styleclip-directions", "clip-vit-b32", "bisenet") in needed
     assert not any("trump" in name for names in needed for name in names)
+    assert all("styleclip" in catalogue()[name].methods for names in needed for name in names)
     keys = {method.batch_key(plan) for plan in plans if plan}
     assert {"", "angry", "surprised"} <= keys
-    assert HFGI().weights({"direction": "age"}) == ["hfgi", "hfgi-directions", "bisenet"]
+    names = HFGI().weights({"direction": "age"})
+    assert names == ["hfgi", "hfgi-directions", "bisenet"]
+    assert all("hfgi" in catalogue()[name].methods for name in names)
 
 
 def test_a_face_without_points_is_not_planned() -> None:
