@@ -122,7 +122,11 @@ def generate(
             )
     summary = Summary(planning.plan(workspace, dry_run=dry_run))
     rows = _pending(workspace, methods, shard, retry_failed)
-    summary.pending = min(rows.num_rows, limit or rows.num_rows)
+    summary.pending = rows.num_rows
+    if dry_run:  # what would be planned first is pending as well; of a part of the plan, a part
+        added = summary.planned.added.items()
+        summary.pending += sum(n for (name, _), n in added if not methods or name in methods) // shard.count
+    summary.pending = min(summary.pending, limit or summary.pending)
     if dry_run or not summary.pending:
         return summary
     kinds = {name: workspace.method(name) for name in sorted(set(rows["method"].to_pylist()))}

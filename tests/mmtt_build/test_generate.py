@@ -174,6 +174,9 @@ def test_sequential_edits_unite_the_masks(ingested: Path, tmp_path: Path) -> Non
 
 def test_limit_method_and_rerun(ingested: Path, tmp_path: Path) -> None:
     workspace = with_mix(ingested, tmp_path / "w", 20, tinted_always=0.5, patchfill=0.5)
+    assert generate(workspace, dry_run=True).pending == 20
+    assert generate(workspace, ["patchfill"], dry_run=True).pending == 10
+    assert workspace.plan.read().num_rows == 0
     assert generate(workspace, ["tinted-always"], limit=3, machine=ONE).outcomes == {"ok": 3}
     assert generate(workspace, ["tinted-always"], machine=ONE).outcomes == {"ok": 7}
     assert set(workspace.forgeries.read(["method"])["method"].to_pylist()) == {"tinted-always"}
