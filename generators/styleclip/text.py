@@ -70,7 +70,7 @@ class TextEncoder:
                     f"'{phrase[:60]}...' takes {read.input_ids.shape[1]} tokens in a sentence, CLIP reads {most}",
                     "say it in fewer words",
                 )
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast(self._model.device.type, enabled=False):
                 each: Tensor = self._model(**read.to(self._model.device)).text_embeds
                 mean = torch.nn.functional.normalize(each, dim=1).mean(dim=0)
                 self._known[phrase] = torch.nn.functional.normalize(mean, dim=0).cpu().numpy()

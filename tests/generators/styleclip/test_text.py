@@ -55,6 +55,12 @@ def test_a_phrase_is_encoded_once(encoder: text.TextEncoder, monkeypatch: pytest
     assert encoder.features("face") is first
 
 
+def test_features_stay_in_full_precision_under_autocast(clip: tuple[Found, Any], encoder: text.TextEncoder) -> None:
+    wanted = encoder.features("sad face")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(text.TextEncoder(clip[0], "cpu").features("sad face"), wanted)
+
+
 def test_a_change_points_from_the_neutral_phrase_to_the_target(encoder: text.TextEncoder) -> None:
     there = text.change(encoder, "face", "smiling face")
     assert np.linalg.norm(there) == pytest.approx(1, abs=1e-6)
