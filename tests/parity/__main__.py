@@ -25,6 +25,9 @@ NETWORKS = {
     "styleclip_mapper": "styleclip",
     "styleclip_mapper.single": "styleclip",
     "styleclip_global": "styleclip",
+    "gpen": "gpen",
+    "gpen.small": "gpen",
+    "realesrnet": "gpen",
 }
 """Networks that there are, by the first part of their case files' names: the module here that runs such a case."""
 

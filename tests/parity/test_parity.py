@@ -159,12 +159,12 @@ def test_a_broken_case_says_why_and_the_others_still_run(
     case: Path, spoiling: object, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoiling(case)  # type: ignore[operator]
-    (case.parent / "gpen.case-0.npz").write_bytes(b"never opened")
+    (case.parent / "none-of-ours.case-0.npz").write_bytes(b"never opened")
     assert main([str(case.parent)]) == 1
     out = capsys.readouterr().out
     assert "bisenet.case-7.npz  cannot be run: " in out
     assert said in out
-    assert "gpen: no network for it yet (1 case)" in out
+    assert "none-of-ours: no network for it yet (1 case)" in out
     assert "0 of 1 cases within tolerance, 1 not run" in out
 
 
