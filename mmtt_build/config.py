@@ -225,7 +225,9 @@ class _Reader:
             return self.path.parent / self.value(str, value, at)
         if get_origin(kind) is tuple:
             kinds = get_args(kind)
-            if kinds[-1] is Ellipsis and isinstance(value, list):
+            if kinds[-1] is Ellipsis:
+                if not isinstance(value, list):
+                    raise self.error(at, f"is {value!r}, needs a list", f"e.g. {at[-1]} = [{_example(kinds[0])}]")
                 kinds = kinds[:1] * len(value)
             if not isinstance(value, list) or len(value) != len(kinds):
                 raise self.error(at, f"is {value!r}, needs {len(kinds)} values in brackets", "e.g. [0.5, 1.0]")

@@ -23,7 +23,7 @@ from generators.base import Forged, Job, Params, Rejection
 from generators.editor import Edit
 from generators.hfgi.method import HFGI
 from generators.styleclip.method import StyleCLIP
-from mmtt_build import masks, parts
+from mmtt_build import config, masks, parts
 from mmtt_build.catalogue import catalogue
 from mmtt_build.errors import ConfigError
 from mmtt_build.masks import Image
@@ -211,6 +211,16 @@ def test_attributes_of_ones_own(tmp_path: Path) -> None:
 def test_options_that_make_no_sense_are_named(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         HFGI.Options(**options)
+
+
+def test_a_recipe_names_attributes_as_a_list(tmp_path: Path) -> None:
+    recipe = tmp_path / "mmtt.toml"
+    recipe.write_text('[methods.hfgi]\nattributes = ["smile", "lip", "eyes"]\n')
+    assert config.options(recipe, "hfgi", HFGI.Options).attributes == ("smile", "lip", "eyes")
+    recipe.write_text('[methods.hfgi]\nattributes = "smile"\n')
+    with pytest.raises(ConfigError, match="attributes: is 'smile', needs a list") as caught:
+        config.options(recipe, "hfgi", HFGI.Options)
+    assert caught.value.remedy == 'e.g. attributes = ["text"]'
 
 
 def test_the_drawn_portrait_is_where_the_encoders_want_it() -> None:
