@@ -1,7 +1,6 @@
 """The face parser: facexlib's BiSeNet, which gives every pixel of an aligned face one of the 19 parsing classes.
 
-Maps leave this module in the order of `parts.CLASSES`; the network's own order (`parts.BISENET_CLASSES`) stays inside,
-but for E4S's twelve classes, which are defined on it.
+Maps leave `Parser.parse` in the order of `parts.CLASSES`; the network's own is `parts.BISENET_CLASSES`.
 """
 
 from __future__ import annotations
@@ -25,12 +24,6 @@ if TYPE_CHECKING:
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, in RGB: what the network was trained with."""
-
-_E4S = {
-    "u_lip": 1, "l_lip": 1, "l_brow": 2, "r_brow": 2, "l_eye": 3, "r_eye": 3, "hair": 4, "nose": 5, "skin": 6,
-    "l_ear": 7, "r_ear": 7, "neck": 8, "mouth": 9, "eye_g": 10, "ear_r": 11,
-}  # fmt: skip
-"""Classes of E4S; the others are its background, 0."""
 
 _HALVING = (-3, -9, 29, 111, 111, 29, -9, -3)
 """256ths: the cubic kernel with a = -0.5 at distances of 0.25, 0.75, 1.25 and 1.75 target pixels, normalised."""
@@ -163,9 +156,3 @@ def prepare_e4s(image: Tensor) -> Tensor:
     rows = F.conv2d(padded, kernel.view(1, 1, 8, 1).expand(channels, -1, -1, -1), stride=(2, 1), groups=channels)
     both = F.conv2d(rows, kernel.view(1, 1, 1, 8).expand(channels, -1, -1, -1), stride=(1, 2), groups=channels)
     return normalise(both.clamp(0, 1))
-
-
-def e4s_classes(labels: LabelMap) -> LabelMap:
-    """A map of `Parser.labels` in E4S's twelve classes."""
-    table = np.array([_E4S.get(name, 0) for name in BISENET_CLASSES], np.uint8)
-    return table[labels]

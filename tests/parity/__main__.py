@@ -27,7 +27,13 @@ NETWORKS = {
     "styleclip_global": "styleclip",
     "gpen": "gpen",
     "gpen.small": "gpen",
+    "gpen_post": "gpen",
     "realesrnet": "gpen",
+    "e4s_align": "e4s",
+    "e4s_post": "e4s",
+    "e4s_styleswap": "e4s",
+    "e4s_net3": "e4s_net3",
+    "e4s_net3.small": "e4s_net3",
 }
 """Networks that there are, by the first part of their case files' names: the module here that runs such a case."""
 

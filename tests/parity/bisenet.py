@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generators.e4s import regions
 from generators.faces import parser
+from mmtt_build.parts import BISENET_CLASSES
 
 from . import fill
 from .cases import Case, CaseError, Check
@@ -49,7 +51,7 @@ def run(case: Case) -> list[Check]:
     gap = ours["top1_minus_top2"] = (first - second).numpy()
     checks = [case.compare(what, value) for what, value in ours.items() if f"out.{what}" in case.arrays]
     classes = scores.argmax(dim=1).numpy().astype(np.uint8)
-    for what, labels in (("labels19", classes), ("labels12", parser.e4s_classes(classes))):
+    for what, labels in (("labels19", classes), ("labels12", regions.twelve(classes, BISENET_CLASSES))):
         if f"out.{what}" in case.arrays:
             checks.append(_labels(what, labels, case.array(f"out.{what}"), gap))
     return checks

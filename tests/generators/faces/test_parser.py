@@ -114,9 +114,3 @@ def test_e4s_halves_by_a_cubic_filter_over_reflected_borders() -> None:
     wanted = (wanted.clip(0, 1) - parser.MEAN) / parser.STD
     got = parser.prepare_e4s(torch.from_numpy(image).permute(2, 0, 1)[None])
     np.testing.assert_allclose(got[0].permute(1, 2, 0).numpy(), wanted, atol=1e-5)
-
-
-def test_e4s_has_twelve_classes() -> None:
-    names = ["background", "u_lip", "r_brow", "l_eye", "hair", "nose", "skin", "l_ear", "neck", "mouth", "eye_g"]
-    labels = np.array([parts.BISENET_CLASSES.index(name) for name in [*names, "ear_r", "hat", "cloth"]], np.uint8)
-    assert parser.e4s_classes(labels).tolist() == [*range(12), 0, 0]
