@@ -73,18 +73,29 @@ class Forged:
         facts: JSON-able facts known only now that shaped the image or tell how well it worked, such as the precision or
             the likeness to the donor; "checkpoints" maps names of the catalogue to identity and licence. They go into
             the row beside the planned parameters.
+        labels: (512, 512) uint8 part map of the result, where the process made one: parts of a swapped face lie where
+            the donor's did. None where the base's map still says which part is forged.
+        steps: what the result went through, by title, in order; only where `Method.keep_steps` asks for it.
     """
 
     image: Image
     mask: Mask
     facts: Mapping[str, Any] = field(default_factory=dict)
+    labels: LabelMap | None = None
+    steps: Mapping[str, Image] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why a method could not make a forgery of this job; kept as a row."""
+    """Why a method could not make a forgery of this job; kept as a row.
+
+    Attributes:
+        reason: in words.
+        steps: as far as it came, see `Forged`.
+    """
 
     reason: str
+    steps: Mapping[str, Image] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +119,8 @@ class Method(ABC):
             the whole frame and the stage's mask decides what of it is kept.
         changes_geometry: whether parts move, so that the part map no longer fits the result.
         finds_parts: whether it looks for the parts in the picture itself, so that it can start from such a result.
+        keep_steps: set before `forge` by a run that wants to see how forgeries come about. A method that has
+            intermediate pictures then returns them, each (H, W, 3) uint8 RGB or (H, W) uint8 grey.
     """
 
     name: ClassVar[str]
@@ -119,6 +132,7 @@ class Method(ABC):
     mask_origin: ClassVar[str] = "process"
     changes_geometry: ClassVar[bool] = False
     finds_parts: ClassVar[bool] = False
+    keep_steps: bool = False
 
     def __init__(self, options: Any = None) -> None:
         self.options = self.Options() if options is None else options

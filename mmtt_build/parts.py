@@ -65,6 +65,16 @@ _MIRROR = {"l_eye": "r_eye", "l_brow": "r_brow", "l_ear": "r_ear"}
 MIRRORED = {**{name: name for name in CLASSES}, **_MIRROR, **{right: left for left, right in _MIRROR.items()}}
 """The class that a class becomes in the mirror image."""
 
+_COLOURS = np.array(
+    [
+        (0, 0, 0), (224, 172, 140), (196, 120, 90), (90, 200, 220), (60, 110, 230), (60, 170, 250), (150, 90, 30),
+        (200, 140, 40), (230, 120, 190), (240, 170, 210), (150, 20, 40), (220, 50, 70), (250, 90, 100), (90, 60, 50),
+        (120, 120, 40), (250, 230, 60), (190, 190, 190), (170, 190, 120), (70, 80, 110),
+    ],
+    np.uint8,
+)  # fmt: skip
+"""RGB per class: relatives look alike, sides can be told apart."""
+
 LabelMap = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
@@ -93,6 +103,11 @@ def select(labels: LabelMap, names: Iterable[str]) -> Mask:
     table = np.zeros(256, np.uint8)
     table[[INDEX[name] for name in names]] = 1
     return cv2.LUT(labels, table).view(np.bool_)  # a tenth of the time of indexing the table
+
+
+def coloured(labels: LabelMap) -> NDArray[np.uint8]:
+    """A part map (H, W) as a picture to look at, (H, W, 3) uint8 RGB: one colour per class, background black."""
+    return _COLOURS[labels]
 
 
 def areas(labels: LabelMap, mask: Mask | None = None) -> NDArray[np.int64]:

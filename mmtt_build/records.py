@@ -20,6 +20,8 @@ class Pristine:
         points: x, y of subject's left eye, right eye, nose, mouth's left and right corner, in pixels at
             512x512 (10 numbers); empty when the part map lacks one of them.
         skin_lab: mean CIE L*a*b* of the skin, 3 numbers in OpenCV's float range; empty without skin.
+        turn: yaw, pitch, roll of the head in degrees; empty without a face analysis that knows it.
+        pack: the catalogue's name of the pack that analysed the face; "" without, or where that was one's own folder.
     """
 
     id: str
@@ -28,6 +30,8 @@ class Pristine:
     part_areas: tuple[int, ...]
     points: tuple[float, ...]
     skin_lab: tuple[float, ...]
+    turn: tuple[float, ...] = ()
+    pack: str = ""
 
     def area(self, index: int) -> int:
         """Pixels of the parsing class with this index."""

@@ -42,6 +42,7 @@ FACES = pa.schema(
     [
         ("id", pa.string()),
         ("pack", pa.string()),  # identity of the networks, as weights.Found
+        ("pack_name", pa.string()),  # in the catalogue, or null for a folder of one's own
         ("count", pa.int32()),  # faces that count, see generators.faces.analysis.SECOND_FACE
         ("scores", pa.list_(pa.float32())),  # of these, the largest face first; the columns below are the largest's
         ("box", pa.list_(pa.float32())),  # left, top, right, bottom at 512 px
@@ -83,11 +84,10 @@ FORGERIES = pa.schema(
         ("mask_area", pa.float32()),
         ("changed_share", pa.float32()),
         ("mean_change", pa.float32()),
-        (
-            "image_crc",
-            pa.int64(),
-        ),  # CRC-32 of the PNG files: export refuses a file that is not what was forged
+        ("part_map", pa.string()),  # stored part map of the result, or null where the base's still fits
+        ("image_crc", pa.int64()),  # CRC-32 of the PNG files: export refuses one that is not what was stored
         ("mask_crc", pa.int64()),
+        ("part_map_crc", pa.int64()),
         ("facts", pa.string()),  # JSON of Forged.facts, or null
     ]
 )
@@ -136,6 +136,7 @@ TRIPLETS = pa.schema(
         ("licence", pa.string()),
         ("parts", pa.list_(pa.string())),
         ("sides", pa.list_(pa.string())),  # per entry of parts: left, right or "" (the subject's)
+        ("part_map", _IMAGE),  # (512, 512) indices of parts.CLASSES in the result, where the process made a map
         ("mask_origin", pa.string()),
         ("mask_area", pa.float32()),
         ("changed_share", pa.float32()),

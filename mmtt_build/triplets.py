@@ -236,7 +236,7 @@ def _by_bytes(rows: Iterable[Mapping[str, Any]], pictures: list[str]) -> Iterato
     size = 0
     for row in rows:
         group.append(row)
-        size += sum(len(row[name]["bytes"]) for name in pictures)
+        size += sum(len(row[name]["bytes"]) for name in pictures if row.get(name))
         if size >= ROW_GROUP_BYTES:
             yield group
             group, size = [], 0

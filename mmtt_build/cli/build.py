@@ -182,6 +182,10 @@ def generate(
         int, typer.Option(min=0, help="Images on the device at once. [default: the method's]", show_default=False)
     ] = 0,
     workers: WorkersOption = 0,
+    debug_dir: Annotated[
+        Path | None,
+        typer.Option(help="Write a contact sheet per row there: what it was made from, and how.", show_default=False),
+    ] = None,
     dry_run: DryRunOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -198,6 +202,7 @@ def generate(
         shard=Shard.parse(shard),
         retry_failed=retry_failed,
         machine=Machine(device, Weights.search(found.root, weights_dir), batch_size, workers),
+        debug_dir=debug_dir and debug_dir.absolute(),
         dry_run=dry_run,
     )
     if result.planned.added or result.planned.warnings:

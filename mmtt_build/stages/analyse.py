@@ -24,7 +24,7 @@ from mmtt_build.loop import Loop
 from mmtt_build.progress import Progress
 from mmtt_build.stages.devices import devices, needs_models
 from mmtt_build.stages.groups import group, leave_out_faces, supersede
-from mmtt_build.weights import Weights
+from mmtt_build.weights import Weights, catalogue
 from mmtt_build.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -102,9 +102,10 @@ def analyse(
             return row, f"{row['image']}: {seen.message}"
         if isinstance(seen, Exception):
             raise seen
-        return {"id": row["id"], "pack": identity, **_columns(seen)}, ""
+        return {"id": row["id"], "pack": identity, "pack_name": known_as, **_columns(seen)}, ""
 
     failed: dict[str, str] = {}
+    known_as = pack if pack in catalogue() else None
     loop = Loop(load, look, finish, threads or max(2, parallel.cores()))
     with (
         Progress("analyse faces", summary.pending, "images") as progress,

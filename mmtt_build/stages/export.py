@@ -153,7 +153,8 @@ def _select(workspace: Workspace, undescribed: bool) -> tuple[pa.Table, pa.Table
     rows = rows.take(np.argsort(ranks(rows["forgery_id"].to_pylist(), "release"), kind="stable"))
     rows = _join(rows, "forgery_id", made, ["method", "split", "status", "reason"])
     rows = _join(rows, "forgery_id", texts, ["annotation_id", "answer"])
-    rows = rows.rename_columns({"image": "image_file", "mask": "mask_file", "origin": "description_origin"})
+    files = {name: f"{name}_file" for name in ("image", "mask", "part_map")}
+    rows = rows.rename_columns({**files, "origin": "description_origin"})
     base = pristine.select(["id", "source", "image"]).rename_columns(["base_id", "source", "pristine_file"])
     rows = _join(rows, "base_id", base, [])
     of = dict(_chains(plan))
@@ -246,8 +247,10 @@ def _refuse_leaks(rows: pa.Table, used: list[list[str]], group_of: dict[str, str
 def _sizes(workspace: Workspace, rows: pa.Table, with_pristine: bool) -> NDArray[np.int64]:
     """Bytes of each row's stored images."""
     total = np.zeros(rows.num_rows, np.int64)
-    for column in ("image_file", "mask_file", *(("pristine_file",) if with_pristine else ())):
+    for column in ("image_file", "mask_file", "part_map_file", *(("pristine_file",) if with_pristine else ())):
         for index, relative in enumerate(rows[column].to_pylist()):
+            if relative is None:
+                continue
             path = f"{workspace.root}/{relative}"
             try:
                 total[index] += os.stat(path).st_size  # noqa: PTH116 - 300,000 times; a Path takes ten times as long
@@ -346,6 +349,9 @@ class _Release:
             "mask": {"bytes": mask, "path": f"masks/{name}.png"},
             "sides": [parts.side(part) for part in row["parts"] or []],
         }
+        if row["part_map_file"]:
+            part_map = self._read(row["part_map_file"], row["part_map_crc"])
+            row["part_map"] = {"bytes": part_map, "path": f"parts/{name}.png"}
         if self.with_pristine:
             pristine = self._read(row["pristine_file"], None)
             row["pristine"] = {"bytes": pristine, "path": f"pristine/{row['base_id']}.png"}

@@ -21,6 +21,7 @@ from isal import isal_zlib
 from mmtt_build import images, masks, parts, store
 from mmtt_build.errors import BadImage, ContractBroken, MmttError
 from mmtt_build.loop import Loop
+from mmtt_build.stages import steps
 from mmtt_build.stages.devices import needs_models
 from mmtt_build.weights import Weights
 from mmtt_build.workspace import Workspace
@@ -107,26 +108,27 @@ def _no_memory(error: Exception) -> bool:
     )
 
 
-def forge_rows(root: Path, rows: list[Row]) -> list[Row]:
-    """Forges a batch of rows of one method that needs no device, in a worker process."""
+def forge_rows(root: Path, debug_dir: Path | None, rows: list[Row]) -> list[Row]:
+    """Forges a batch of rows of one method that needs no device, in a worker process; see `forge_on_device`."""
     workspace = Workspace(root)
-    forger = _on_cpu(root, rows[0]["method"])
+    forger = _on_cpu(root, rows[0]["method"], debug_dir is not None)
     loaded: list[tuple[Row, Job]] = []
     results: list[Row] = []
     for row in rows:
         try:
             loaded.append((row, load(workspace, row)))
         except BadImage as error:
-            results.append(finish(workspace, forger.method, row, None, error))
+            results.append(finish(workspace, forger.method, row, None, error, debug_dir))
     for (row, job), made in zip(loaded, forger([job for _, job in loaded]), strict=True):
-        results.append(finish(workspace, forger.method, row, job, made))
+        results.append(finish(workspace, forger.method, row, job, made, debug_dir))
     return results
 
 
 @cache
-def _on_cpu(root: Path, name: str) -> Forger:
+def _on_cpu(root: Path, name: str, keep_steps: bool) -> Forger:
     """The forger of a weights-free method, made once per worker process."""
     method = Workspace(root).method(name)
+    method.keep_steps = keep_steps
     method.prepare("cpu", Weights(()))
     return Forger(method)
 
@@ -136,7 +138,13 @@ _ready: dict[tuple[Path, str, str], Forger] = {}
 
 
 def forge_on_device(
-    root: Path, weights: Weights, name: str, threads: int, device: str, batches: Iterable[Sequence[Row]]
+    root: Path,
+    weights: Weights,
+    name: str,
+    threads: int,
+    debug_dir: Path | None,
+    device: str,
+    batches: Iterable[Sequence[Row]],
 ) -> Iterator[tuple[list[Row], str]]:
     """Forges batches of rows of one neural method on one device.
 
@@ -145,6 +153,7 @@ def forge_on_device(
         weights: where checkpoints are looked for.
         name: the method.
         threads: that read and decode, and check, encode and write.
+        debug_dir: gets a contact sheet per row of how it came about; None for none.
         device: torch's name of it.
         batches: of planned rows.
 
@@ -164,8 +173,9 @@ def forge_on_device(
             raise needs_models(error) from error
         _ready[root, name, device] = Forger(method)
     forger = _ready[root, name, device]
+    forger.method.keep_steps = debug_dir is not None
     loop: Loop[Row, Job, Any, Row] = Loop(
-        partial(load, workspace), forger, partial(finish, workspace, forger.method), threads
+        partial(load, workspace), forger, partial(finish, workspace, forger.method, debug_dir=debug_dir), threads
     )
     for rows in loop.run(batches):
         smaller = f", {forger.limit} rows at once for lack of memory" if forger.limit else ""
@@ -200,7 +210,9 @@ def load(workspace: Workspace, row: Row) -> Job:
     )
 
 
-def finish(workspace: Workspace, method: Method, row: Row, job: Job | None, made: Any) -> Row:
+def finish(
+    workspace: Workspace, method: Method, row: Row, job: Job | None, made: Any, debug_dir: Path | None = None
+) -> Row:
     """Stores what a method made of a row, or says why there is nothing to store.
 
     Args:
@@ -209,10 +221,18 @@ def finish(workspace: Workspace, method: Method, row: Row, job: Job | None, made
         row: as planned.
         job: what it was made from; None if that could not be read.
         made: `Forged`, `Rejection`, or the exception that the row died of.
+        debug_dir: gets a contact sheet of how it came about; None for none.
 
     Returns:
         A row of the forgeries table.
     """
+    done = _finished(workspace, method, row, job, made)
+    if debug_dir is not None and job is not None:
+        steps.write_sheet(debug_dir, job, made, f"{done['status']}: {done['reason']}" if done["reason"] else "ok")
+    return done
+
+
+def _finished(workspace: Workspace, method: Method, row: Row, job: Job | None, made: Any) -> Row:
     from generators.base import Rejection
 
     if isinstance(made, Rejection):
@@ -248,20 +268,22 @@ def _store(workspace: Workspace, row: Row, job: Job, made: Forged, origin: str) 
         "image": (workspace.image_path("forged", name), encoded),
         "mask": (workspace.image_path("masks", name), images.encode_grey(masks.to_grey(mask))),
     }
+    touched = set(parts.touched(job.labels, mask))
+    if made.labels is not None:
+        files["part_map"] = (workspace.image_path("parts", name), images.encode_grey(made.labels))
+        touched |= set(parts.touched(made.labels, mask))
     for path, data in files.values():
         store.write_file(workspace.root / path, data)
     return outcome(
         row,
         "ok",
         None,
-        image=files["image"][0],
-        mask=files["mask"][0],
+        **{kind: path for kind, (path, _) in files.items()},
+        **{f"{kind}_crc": isal_zlib.crc32(data) for kind, (_, data) in files.items()},
         mask_origin=origin,
-        parts=parts.touched(job.labels, mask),
+        parts=[part for part in parts.CLASSES if part in touched],
         mask_area=np.float32(change.area),
         changed_share=np.float32(change.changed_share),
         mean_change=np.float32(change.mean_change),
-        image_crc=isal_zlib.crc32(files["image"][1]),
-        mask_crc=isal_zlib.crc32(files["mask"][1]),
         facts=json.dumps(made.facts, sort_keys=True) if made.facts else None,
     )

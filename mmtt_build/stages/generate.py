@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from mmtt_build.errors import ConfigError, MmttError
 from mmtt_build.progress import Progress
 from mmtt_build.registry import METHODS
 from mmtt_build.seeds import seed_for
-from mmtt_build.stages import forge
+from mmtt_build.stages import forge, steps
 from mmtt_build.stages import plan as planning
 from mmtt_build.stages.devices import devices
 from mmtt_build.weights import Weights
@@ -96,6 +97,7 @@ def generate(
     shard: Shard = Shard(),
     retry_failed: bool = False,
     machine: Machine | None = None,
+    debug_dir: Path | None = None,
     dry_run: bool = False,
 ) -> Summary:
     """Plans what is not planned yet, then forges what is pending.
@@ -107,6 +109,7 @@ def generate(
         shard: only this part of the plan.
         retry_failed: rows that were rejected or failed are made again.
         machine: what the run may use; None means all of this one, and no checkpoint.
+        debug_dir: gets a contact sheet per row, with what it went through; None for none.
         dry_run: counts and writes nothing.
 
     Raises:
@@ -114,6 +117,8 @@ def generate(
         WeightsMissing, WeightsError, TermsNotAccepted: of a checkpoint that a pending row needs, before any work.
     """
     machine = machine or Machine()
+    if debug_dir and not dry_run:
+        steps.make_folder(debug_dir)
     for name in methods:
         METHODS.target(name)
         if not workspace.recipe.mix.get(name):
@@ -161,7 +166,7 @@ def generate(
                 of_method = wave.filter(pc.equal(wave["method"], name))
                 batches = _batches(of_method, kind, machine.batch_size)
                 if not kind.neural:
-                    work = partial(forge.forge_rows, workspace.root)
+                    work = partial(forge.forge_rows, workspace.root, debug_dir)
                     for results in parallel.unordered(work, batches, cores):
                         take(results)
                 elif of_method.num_rows:
@@ -171,6 +176,7 @@ def generate(
                         machine.weights,
                         name,
                         max(2, cores // len(on)),
+                        debug_dir,
                     )
                     for results, progress.note in parallel.on_devices(run, batches, on):
                         take(results)

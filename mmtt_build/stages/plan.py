@@ -55,6 +55,8 @@ class Faces:
         group: (N,) numbers of identity groups.
         groups: names of the identity groups by number.
         pose: (N, 7) weighted pose and skin features; NaN without the points.
+        turn: (N, 3) yaw, pitch, roll in degrees; NaN without an analysis.
+        pack: names of the packs that analysed them, or None.
     """
 
     ids: list[str]
@@ -66,6 +68,8 @@ class Faces:
     group: NDArray[np.int64]
     groups: list[str]
     pose: NDArray[np.float64]
+    turn: NDArray[np.float32]
+    pack: list[str | None]
 
     @staticmethod
     def load(workspace: Workspace) -> Faces:
@@ -77,6 +81,8 @@ class Faces:
         groups = groups.take(pc.index_in(table["id"], groups["id"].combine_chunks()))
         encoded = groups["identity_group"].combine_chunks().dictionary_encode()
         points, skin = _fixed(table["points"], 10), _fixed(table["skin_lab"], 3)
+        analysed = workspace.faces.read(["id", "pack_name", "pose"])
+        analysed = analysed.take(pc.index_in(table["id"], analysed["id"].combine_chunks()))
         return Faces(
             table["id"].to_pylist(),
             table["licence"].to_pylist(),
@@ -87,11 +93,13 @@ class Faces:
             encoded.indices.to_numpy().astype(np.int64),
             encoded.dictionary.to_pylist(),
             _pose(points.astype(np.float64), skin.astype(np.float64)),
+            _fixed(analysed["pose"], 3),
+            analysed["pack_name"].to_pylist(),
         )
 
     def record(self, index: int) -> Pristine:
         """The facts about one image."""
-        points, skin = self.points[index], self.skin[index]
+        points, skin, turn = self.points[index], self.skin[index], self.turn[index]
         return Pristine(
             self.ids[index],
             self.groups[self.group[index]],
@@ -99,6 +107,8 @@ class Faces:
             tuple(self.areas[index].tolist()),
             () if np.isnan(points[0]) else tuple(points.tolist()),
             () if np.isnan(skin[0]) else tuple(skin.tolist()),
+            () if np.isnan(turn[0]) else tuple(turn.tolist()),
+            self.pack[index] or "",
         )
 
 

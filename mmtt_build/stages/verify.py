@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from mmtt_build import mmtt_json, parallel, schema
 from mmtt_build.config import SPLITS
 from mmtt_build.errors import ReleaseError
+from mmtt_build.parts import CLASSES
 from mmtt_build.progress import Progress
 from mmtt_build.records import SIZE
 
@@ -364,6 +365,10 @@ def _picture_problems(row: Mapping[str, Any]) -> list[str]:
         problems.append("mask is empty or the full frame")
     if row["mask_area"] is None or abs(area - row["mask_area"]) > 1e-6:
         problems.append(f"mask covers {area:.6f} of the frame, mask_area says {row['mask_area']}")
+    if row["part_map"] is not None:
+        labels = _decode(row["part_map"])
+        if labels is None or labels.shape != (SIZE, SIZE) or labels.max() >= len(CLASSES):
+            problems.append(f"part_map is {_shape(labels)}, needs {SIZE}x{SIZE}, one channel, {len(CLASSES)} classes")
     return problems
 
 

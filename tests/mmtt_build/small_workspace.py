@@ -96,6 +96,8 @@ def forge(workspace: Workspace, name: str, method: str, split: str, number: int)
         "image": (workspace.image_path("forged", name), images.encode_rgb(image)),
         "mask": (workspace.image_path("masks", name), images.encode_grey(masks.to_grey(mask))),
     }
+    if method == "blendswap":
+        files["part_map"] = (workspace.image_path("parts", name), images.encode_grey(mask * np.uint8(number % 19)))
     for path, data in files.values():
         store.write_file(workspace.root / path, data)
     return {
@@ -103,15 +105,13 @@ def forge(workspace: Workspace, name: str, method: str, split: str, number: int)
         "status": "ok",
         "method": method,
         "split": split,
-        "image": files["image"][0],
-        "mask": files["mask"][0],
+        **{kind: path for kind, (path, _) in files.items()},
+        **{f"{kind}_crc": zlib.crc32(data) for kind, (_, data) in files.items()},
         "mask_origin": "process",
         "parts": ["nose", "l_eye", "r_brow"],
         "mask_area": np.float32(mask.mean()),
         "changed_share": np.float32(0.99),
         "mean_change": np.float32(61.5),
-        "image_crc": zlib.crc32(files["image"][1]),
-        "mask_crc": zlib.crc32(files["mask"][1]),
     }
 
 

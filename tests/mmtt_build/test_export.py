@@ -98,7 +98,7 @@ def test_parquet_is_written_for_random_reading(workspace: Workspace, monkeypatch
     assert footer.num_row_groups > 1 and group.num_rows <= 3
     by_path = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
     for name, column in by_path.items():
-        picture = name in ("image.bytes", "mask.bytes")
+        picture = name in ("image.bytes", "mask.bytes", "part_map.bytes")
         assert column.compression == ("UNCOMPRESSED" if picture else "ZSTD"), name
         assert column.has_offset_index, name
         assert picture == ("RLE_DICTIONARY" not in column.encodings), name
@@ -153,9 +153,11 @@ def test_datasets_reads_the_folder(workspace: Workspace, tmp_path: Path, monkeyp
         assert (row["mask"].size, row["mask"].mode) == ((512, 512), "L")
         assert set(np.unique(np.asarray(row["mask"]))) == {0, 255}
         same = expected[row["forgery_id"]]
-        assert {k: row[k] for k in row if k not in ("image", "mask")} == {
-            k: same[k] for k in same if k not in ("image", "mask")
-        }
+        pictures = ("image", "mask", "part_map")
+        assert {k: row[k] for k in row if k not in pictures} == {k: same[k] for k in same if k not in pictures}
+        maps = {r["forgery_id"]: r["part_map"] for r in table}
+        assert {name for name, part_map in maps.items() if part_map} == {n for n in maps if n.startswith("blendswap")}
+        assert np.unique(np.asarray(maps["blendswap-0002"])).tolist() == [0, 2]
         assert table.features["labels"].length == 21
         assert table.features["labels"].feature.dtype == "int8"
 

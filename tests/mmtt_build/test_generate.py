@@ -38,7 +38,7 @@ class Tinted(Method):
 
     name = "tinted"
     family = Family.ATTRIBUTE_EDIT
-    ways: ClassVar[tuple[str, ...]] = ("good", "stray", "empty", "full", "noop", "size", "reject", "raise")
+    ways: ClassVar[tuple[str, ...]] = ("good", "moved", "stray", "empty", "full", "noop", "size", "reject", "raise")
 
     def plan(self, rng: np.random.Generator, base: Pristine, source: Pristine | None) -> Params:
         return {"way": self.ways[int(rng.integers(len(self.ways)))], "parts": ["nose"]}
@@ -64,7 +64,9 @@ class Tinted(Method):
             image = job.image.copy()
         if way == "size":
             image = image[:256]
-        return Forged(image, mask)
+        labels = np.where(mask, parts.INDEX["mouth"], job.labels).astype(np.uint8) if way == "moved" else None
+        steps = {"inverted": 255 - job.image, "nose": masks.to_grey(mask)} if self.keep_steps else {}
+        return Forged(image, mask, labels=labels, steps=steps)
 
 
 class TintedAlways(Tinted):
@@ -75,10 +77,18 @@ class TintedAlways(Tinted):
     batch_size = 4
 
 
+class TintedMoved(Tinted):
+    """Says where the parts of its results lie."""
+
+    name = "tinted-moved"
+    ways = ("moved",)
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS.builtin, "tinted", f"{__name__}:Tinted")
     monkeypatch.setitem(METHODS.builtin, "tinted-always", f"{__name__}:TintedAlways")
+    monkeypatch.setitem(METHODS.builtin, "tinted-moved", f"{__name__}:TintedMoved")
 
 
 @pytest.fixture(scope="module")
@@ -117,14 +127,56 @@ def test_every_way_to_misbehave_is_a_row_with_its_reason(ingested: Path, tmp_pat
     for row in workspace.forgeries.read().to_pylist():
         chosen = next(name for name in Tinted.ways if f'"{name}"' in way[row["forgery_id"]])
         seen.add(chosen)
-        if chosen == "good":
+        if chosen in ("good", "moved"):
             assert row["status"] == "ok"
+            assert row["parts"] == (["nose"] if chosen == "good" else ["nose", "mouth"])
+            assert (row["part_map"] is None) == (chosen == "good")
             continue
         status, reason = expected[chosen]
         assert row["status"] == status
         assert reason in row["reason"]
         assert row["image"] is None
     assert seen == set(Tinted.ways)
+
+
+def test_a_part_map_of_the_result_is_stored_and_released(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 6, tinted_moved=1.0)
+    generate(workspace, machine=ONE)
+    release = export(workspace, undescribed=True).path
+    assert verify(release).problems == []
+    released = {
+        row["forgery_id"]: row
+        for path in (release / "data").glob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    }
+    moved = [row for row in workspace.forgeries.read().to_pylist() if row["part_map"]]
+    assert len(moved) == 6
+    for row in moved:
+        stored = (workspace.root / row["part_map"]).read_bytes()
+        mask = images.decode_stored((workspace.root / row["mask"]).read_bytes(), grey=True) > 0
+        assert (images.decode_stored(stored, grey=True)[mask] == parts.INDEX["mouth"]).all()
+        assert released[row["forgery_id"]]["part_map"]["bytes"] == stored
+    (workspace.root / moved[0]["part_map"]).write_bytes(stored[:-1])
+    with pytest.raises(MmttError, match="is not the file that was stored"):
+        export(workspace, undescribed=True, version="9.9.9")
+
+
+def test_a_sheet_shows_how_each_row_came_about(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 12, tinted=1.0)
+    folder = tmp_path / "steps"
+    generate(workspace, machine=ONE, debug_dir=folder)
+    made = {row["forgery_id"]: row for row in workspace.forgeries.read().to_pylist()}
+    assert {path.stem for path in folder.iterdir()} == made.keys()
+    for name, row in made.items():
+        sheet = images.decode_rgb((folder / f"{name}.png").read_bytes())
+        nothing_made = row["reason"] in ("no nose like this", "ValueError: bad luck")
+        assert sheet.shape[1] < 800 if nothing_made else sheet.shape[1] > 1600  # base and parts, or base to mask
+        assert sheet.std() > 20
+    again = generate(with_mix(ingested, tmp_path / "v", 12, tinted=1.0), machine=ONE)
+    assert sum(again.outcomes.values()) == 12
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"--debug-dir .*file: File exists"):
+        generate(workspace, machine=ONE, retry_failed=True, debug_dir=tmp_path / "file")
 
 
 def test_outside_the_mask_every_stored_forgery_is_its_base(ingested: Path, tmp_path: Path) -> None:

@@ -189,6 +189,11 @@ CASES: dict[str, tuple[Callable[[list[dict[str, object]]], None], str]] = {
     "small mask": (set_mask(half()[::2, ::2]), "mask is 256x256 uint8"),
     "deep mask": (set_mask(half().astype(np.uint16)), "mask is 512x512 uint16"),
     "empty mask": (set_mask(half() * 0), "mask is empty or the full frame"),
+    "part map": (
+        lambda rows: rows[0].update(part_map={"bytes": png(half()), "path": "p"}),
+        "part_map is 512x512 uint8",
+    ),
+    "no part map": (lambda rows: rows[0].update(part_map={"bytes": b"", "path": "p"}), "part_map is no PNG"),
     "no image": (lambda rows: rows[0].update(image={"bytes": b"junk", "path": "i.png"}), "image is no PNG"),
     "giant": (lambda rows: rows[0].update(image={"bytes": GIANT, "path": "i.png"}), "image is no PNG"),
     "jpeg": (lambda rows: rows[0].update(image={"bytes": png(SQUARE, ".jpg"), "path": "i.png"}), "image is no PNG"),
