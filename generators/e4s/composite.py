@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 
 from generators.classical import Floats
 from generators.e4s import regions
-from mmtt_build.masks import Image, Mask
+from mmtt_build.masks import Image, Mask, to_grey
 from mmtt_build.parts import LabelMap
 
 KEPT = ("background", "hair", "earrings")
@@ -38,8 +38,8 @@ def alpha(swapped: LabelMap) -> Image:
 
     All of it on the foreground, but for a rim of a pixel; half about 4 px outside, nothing from 11 px outside on.
     """
-    grown = cv2.dilate(_bytes(foreground(swapped)), _SQUARE)
-    inside = (_doubled(grown) == 255).view(np.uint8) * np.uint8(255)
+    grown = cv2.dilate(to_grey(foreground(swapped)), _SQUARE)
+    inside = to_grey(_doubled(grown) == 255)
     return np.asarray(cv2.GaussianBlur(cv2.erode(inside, _SQUARE), _SQUARE.shape, 0), np.uint8)
 
 
@@ -105,7 +105,3 @@ def _pyramid(picture: NDArray[Any]) -> list[NDArray[Any]]:
 
 def _doubled(picture: NDArray[Any]) -> NDArray[Any]:
     return cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-
-
-def _bytes(mask: Mask) -> Image:
-    return mask.view(np.uint8) * np.uint8(255)
