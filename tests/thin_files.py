@@ -96,10 +96,73 @@ def mapper(path: Path) -> Path:
     return path
 
 
+def e4s(path: Path) -> Path:
+    """Net3 as trained and averaged over its training, every name with the prefix of parallel training."""
+    from generators.nn import net3
+
+    torch.manual_seed(5)
+    tensors = {f"module.{name}": value for name, value in state(net3.build()).items() if name != "latent_avg"}
+    average = 0.3 * torch.randn(18, 512)
+    options = {"num_seg_cls": 12, "out_size": 1024, "remaining_layer_idx": 13, "start_from_latent_avg": True}
+    torch.save({"state_dict": tensors, "state_dict_ema": tensors, "latent_avg": average, "opts": options}, path)
+    return path
+
+
 def styleclip_directions(path: Path) -> Path:
     """The table `fs3.npy`: a row of length 1 per channel."""
     rows = np.random.default_rng(4).normal(size=(TABLE_CHANNELS, 512)).astype(np.float32)
     np.save(path, rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return path
+
+
+def gpen(path: Path) -> Path:
+    """A flat state dict."""
+    from generators.nn import gpen
+
+    torch.manual_seed(5)
+    torch.save(state(gpen.build()), path)
+    return path
+
+
+def realesrnet(path: Path) -> Path:
+    """The averaged network."""
+    from generators.nn import rrdb
+
+    torch.manual_seed(6)
+    torch.save({"params_ema": state(rrdb.build())}, path)
+    return path
+
+
+def retinaface(path: Path) -> Path:
+    """A flat state dict as training in parallel names it, of a detector that finds one face in every large picture.
+
+    It is always where an aligned portrait of 1024 pixels has it. The heads of the coarsest features say the same
+    everywhere, and boxes overlap so far that only that of the first anchor but one, the larger in the corner, is left.
+    """
+    from generators.faces import enhancer
+
+    torch.manual_seed(7)
+    tensors = state(enhancer.retinaface())
+    for name, value in tensors.items():
+        if "Head." in name:
+            tensors[name] = torch.zeros(value.shape)
+    corner, anchor = 16 / 1024, 512 / 1024
+    points = torch.tensor([(0.383, 0.472), (0.617, 0.472), (0.5, 0.61), (0.40, 0.72), (0.60, 0.72)])
+    place, size = enhancer.VARIANCES
+    wide = float(np.log(16)) / size  # sixteen times the anchor
+    tensors["ClassHead.2.conv1x1.bias"] = torch.tensor([0.0, 0.0, 0.0, 5.0])
+    tensors["BboxHead.2.conv1x1.bias"] = torch.tensor([0.0, 0.0, wide, wide]).repeat(2)
+    tensors["LandmarkHead.2.conv1x1.bias"] = ((points - corner) / (place * anchor)).flatten().repeat(2)
+    torch.save({f"module.{name}": value for name, value in tensors.items()}, path)
+    return path
+
+
+def parsenet(path: Path) -> Path:
+    """A flat state dict."""
+    from generators.faces import enhancer
+
+    torch.manual_seed(8)
+    torch.save(state(enhancer.parsenet()), path)
     return path
 
 
