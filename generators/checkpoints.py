@@ -85,7 +85,7 @@ def read_tensors(path: Path, state: str = "", prefix: str = "", beside: Sequence
 
     Args:
         path: a torch or safetensors file.
-        state: top-level key that holds it; "" if the file is the state dict.
+        state: top-level key that holds it; "" if the file is the state dict. A file of tensors alone always is.
         prefix: taken off the front of the names that have it.
         beside: tensors of the top level that belong to the network, too.
 
@@ -351,8 +351,10 @@ def _wanted(state: StateDict, network: nn.Module) -> dict[str, Tensor]:
 def _tensors(outer: Any, path: Path, state: str, prefix: str, beside: Sequence[str] = ()) -> dict[str, Tensor]:
     import torch
 
-    inner = outer[state] if state and isinstance(outer, Mapping) and state in outer else outer
-    if not isinstance(inner, Mapping) or (state and inner is outer):
+    inner = outer
+    if state and isinstance(outer, Mapping) and not all(isinstance(value, torch.Tensor) for value in outer.values()):
+        inner = outer.get(state)
+    if not isinstance(inner, Mapping):
         where = f"no '{state}'" if state else f"a {type(outer).__name__}"
         raise WeightsError(f"{path} holds {where}, not a state dict", SAFE_COPY)
     inner = {**inner, **{name: outer[name] for name in beside if name in outer}}

@@ -126,6 +126,16 @@ def test_a_file_of_the_published_form_is_taken_and_a_tensor_that_is_off_is_named
     assert said.startswith(f"shape: {last.removeprefix('module.')} is (7, 7)")
 
 
+def test_the_detectors_file_may_hold_its_state_dict_under_a_name(folder: Path, tmp_path: Path) -> None:
+    state = torch.load(folder / "retinaface" / entry("retinaface").files[0], weights_only=True)
+    bare = {name.removeprefix("module."): value for name, value in state.items()}
+    for i, outer in enumerate((bare, {"epoch": 3, "state_dict": state})):
+        torch.save(outer, tmp_path / f"{i}.pth")
+        assert prove(entry("retinaface"), tmp_path / f"{i}.pth") == []
+    torch.save({"epoch": 3, "weights": state}, tmp_path / "2.pth")
+    assert "holds no 'state_dict'" in prove(entry("retinaface"), tmp_path / "2.pth")[0]
+
+
 def test_the_published_networks_are_loaded(loaded: Enhancer, folder: Path) -> None:
     networks = Enhancer("cpu", Weights((folder,)), "fp32").networks
     assert [type(network).__name__ for network in networks] == ["RealESRNet", "RetinaFace", "Gpen", "ParseNet"]
