@@ -81,6 +81,23 @@ def units(widths: Sequence[int], stride: int = 1) -> nn.Sequential:
     return nn.Sequential(*(Unit(a, b, stride if i == 0 else 1) for i, (a, b) in enumerate(pairwise(widths))))
 
 
+def body(n_in: int, widths: Sequence[int], depths: Sequence[int], norm: Norm = nn.BatchNorm2d) -> nn.Sequential:
+    """Stages of units with excitation; the first unit of each halves the pixels.
+
+    Args:
+        n_in: channels of the input.
+        widths: channels of the stages.
+        depths: units per stage.
+        norm: makes a normalisation of so many channels.
+    """
+    made = []
+    for width, depth in zip(widths, depths, strict=True):
+        for i in range(depth):
+            made.append(Unit(n_in, width, 2 if i == 0 else 1, excite=True, norm=norm))
+            n_in = width
+    return nn.Sequential(*made)
+
+
 class StyleBlock(nn.Module):
     """Shrinks a feature map to one latent.
 
@@ -123,12 +140,7 @@ class Encoder4Editing(nn.Module):
         super().__init__()
         first, second, third, last = widths
         self.input_layer = entry(3, first)
-        body, n_in = [], first
-        for width, depth in zip(widths, depths, strict=True):
-            for i in range(depth):
-                body.append(Unit(n_in, width, 2 if i == 0 else 1, excite=True))
-                n_in = width
-        self.body = nn.Sequential(*body)
+        self.body = body(first, widths, depths)
         self.ends = sum(depths[:2]), sum(depths[:3])
         sides = [16 if i < 3 else 32 if i < 7 else 64 for i in range(n_styles)]
         self.styles = nn.ModuleList(StyleBlock(last, last, side) for side in sides)

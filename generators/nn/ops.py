@@ -19,6 +19,10 @@ SQRT2 = math.sqrt(2)
 SLOPE = 0.2
 EPS = 1e-8
 
+COLUMNS = (1 << 28, 1 << 20)
+"""Numbers that the neighbourhoods of pixels are laid out in at a time: elsewhere, and on a CPU, where they should stay
+in its cache."""
+
 
 def normal(*shape: int, std: float = 1.0) -> Tensor:
     """Fresh weights; on the meta device without arithmetic, which would load torch's symbolic half: 5 s."""
@@ -146,6 +150,7 @@ def modulated_conv2d(
     weight: Tensor,
     styles: Tensor,
     *,
+    labels: Tensor | None = None,
     fir: Tensor | None = None,
     demodulate: bool = True,
     bias: Tensor | None = None,
@@ -159,7 +164,9 @@ def modulated_conv2d(
     Args:
         x: (B, I, H, W).
         weight: (O, I, K, K), as stored. With `fir` it is the kernel of a transposed convolution, axes swapped.
-        styles: (B, I), float32 also under autocast: demodulation adds up squares.
+        styles: (B, I), float32 also under autocast: demodulation adds up squares. (B, R, I) for R regions, each of
+            which has weights of its own.
+        labels: (B, H', W'), the region of every pixel of the result, 0 to R - 1; of use with styles per region only.
         fir: (4, 4); doubles the pixels by a transposed convolution of stride 2 that this filter (of sum 4) follows.
         demodulate: divide by the norm of the scaled weights per sample and output channel.
         bias: (O,), added to the result before `gain`.
@@ -172,15 +179,18 @@ def modulated_conv2d(
     half = x.dtype in (torch.float16, torch.bfloat16) or torch.is_autocast_enabled(x.device.type)
     with torch.autocast(x.device.type, enabled=False):
         inner = styles.float() / math.sqrt(count * size * size)
-        outer = torch.full_like(inner[:, :1], gain)
+        outer = torch.full_like(inner[..., :1], gain)
         if demodulate:
             squares = weight.float().square().sum((2, 3))  # (O, I)
             outer = gain * torch.rsqrt(inner.square() @ squares.t() + EPS)
             if half:
                 # Half floats end at 65504: large styles move from the input to the output, where they cancel.
-                largest = inner.abs().amax(1, keepdim=True).clamp_min(EPS)
+                largest = inner.abs().amax(-1, keepdim=True).clamp_min(EPS)
                 inner, outer = inner / largest, outer * largest
         shift = None if bias is None else bias.float() * gain
+    if labels is not None and styles.ndim == 3:
+        y = _regional_conv2d(x, weight, inner, outer, labels, fir)
+        return y if shift is None else y.add_(shift.to(y.dtype)[:, None, None])
     if batch == 1 and weight.numel() < x.numel():
         scaled = (weight * inner[0, :, None, None]).to(x.dtype)
         shift = None if shift is None else shift.to(x.dtype)
@@ -199,12 +209,57 @@ def modulated_conv2d(
     return y if shift is None else y.add_(shift.to(y.dtype)[:, None, None])
 
 
+def _regional_conv2d(
+    x: Tensor, weight: Tensor, inner: Tensor, outer: Tensor, labels: Tensor, fir: Tensor | None
+) -> Tensor:
+    """The part of `modulated_conv2d` that is convolution, with factors (B, R, I) and (B, R, O or 1) per region.
+
+    Where all that a pixel is made of lies in its own region, the region's factors are the pixels' own, so that one
+    convolution serves all regions. Along their borders the neighbourhood of every pixel is laid out as a row, scaled by
+    the factors of the pixel's region, and multiplied by the weight. That is 1.3 times the arithmetic of StyleGAN2 on a
+    face, however many regions there are.
+    """
+    device, size, step = x.device.type, weight.shape[-1], 1 if fir is None else 2
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    region = labels.long() + inner.shape[1] * torch.arange(len(x), device=x.device)[:, None, None]
+    inner, outer = inner.flatten(0, 1).to(dtype), outer.flatten(0, 1).to(dtype)
+    of_input = region[:, ::step, ::step]
+    scaled = x.to(dtype) * inner[of_input].permute(0, 3, 1, 2)
+    if fir is None:
+        y = F.conv2d(scaled, weight.to(dtype), padding=size // 2)
+    else:
+        y = F.conv_transpose2d(scaled, weight.to(dtype).transpose(0, 1), stride=2)
+        y = upfirdn2d(y, fir, pad=(1, 1))
+    y = y.mul_(outer[region].permute(0, 3, 1, 2))
+    if size == 1:
+        return y
+    ends = F.max_pool2d(torch.stack((of_input, -of_input), 1).float(), size, stride=1, padding=size // 2)
+    ends = ends.repeat_interleave(step, 2).repeat_interleave(step, 3)
+    border = (ends != torch.stack((region, -region), 1)).any(1).nonzero(as_tuple=True)
+    if fir is None:
+        around = F.pad(x.to(dtype).permute(0, 2, 3, 1), (0, 0, *[size // 2] * 4))
+    else:
+        # The filter may come first: then what follows is a convolution with the reversed kernel.
+        around = upfirdn2d(x.to(dtype), fir, up=2, pad=(3, 2)).permute(0, 2, 3, 1)
+        weight = weight.flip(2, 3)
+    matrix = weight.to(dtype).permute(2, 3, 1, 0).flatten(0, 2)
+    picture = y.permute(0, 2, 3, 1)
+    taps, pixels = torch.arange(size, device=x.device), COLUMNS[device == "cpu"] // len(matrix)
+    for image, row, column in zip(*(torch.split(at, pixels) for at in border), strict=True):
+        near = around[image[:, None, None], row[:, None, None] + taps[:, None], column[:, None, None] + taps]
+        own = region[image, row, column]
+        made = near.mul_(inner[own][:, None, None]).flatten(1) @ matrix
+        picture[image, row, column] = made.mul_(outer[own])
+    return y
+
+
 def styled_conv2d(
     x: Tensor,
     weight: Tensor,
     styles: Tensor,
     bias: Tensor,
     *,
+    labels: Tensor | None = None,
     noise: Tensor | None = None,
     fir: Tensor | None = None,
 ) -> Tensor:
@@ -213,8 +268,9 @@ def styled_conv2d(
     Args:
         x: (B, I, H, W).
         weight: (O, I, K, K).
-        styles: (B, I).
+        styles: (B, I) or (B, R, I).
         bias: (O,).
+        labels: see `modulated_conv2d`.
         noise: of a shape that (B, O, H', W') takes, already scaled.
         fir: see `modulated_conv2d`.
 
@@ -222,7 +278,7 @@ def styled_conv2d(
         (B, O, H', W').
     """
     # sqrt(2) goes through the ReLU: scaling before it costs nothing, after it another pass over the image.
-    y = modulated_conv2d(x, weight, styles, fir=fir, bias=bias, gain=SQRT2)
+    y = modulated_conv2d(x, weight, styles, labels=labels, fir=fir, bias=bias, gain=SQRT2)
     if noise is not None:
         y = y.add_((noise * SQRT2).to(y.dtype))
     return F.leaky_relu_(y, SLOPE)

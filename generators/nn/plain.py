@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from generators.nn.ops import EPS, SLOPE, SQRT2, Fir
-from generators.nn.stylegan2 import Generator, StyledConv, ToRGB
+from generators.nn.stylegan2 import Generator, StyledConv, ToRGB, labels_at
 
 
 def upfirdn2d(x: Tensor, kernel: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)) -> Tensor:
@@ -32,12 +32,19 @@ def modulated_conv2d(
     weight: Tensor,
     styles: Tensor,
     *,
+    labels: Tensor | None = None,
     fir: Tensor | None = None,
     demodulate: bool = True,
     bias: Tensor | None = None,
     gain: float = 1.0,
 ) -> Tensor:
-    """As `ops.modulated_conv2d`, by a grouped convolution: (B, I, H, W) -> (B, O, H', W')."""
+    """As `ops.modulated_conv2d`, by a grouped convolution, one per region: (B, I, H, W) -> (B, O, H', W')."""
+    if labels is not None and styles.ndim == 3:
+        whole = x.new_zeros(())
+        for region, style in enumerate(styles.unbind(1)):
+            y = modulated_conv2d(x, weight, style, fir=fir, demodulate=demodulate, bias=bias, gain=gain)
+            whole = whole + y * (labels == region)[:, None]
+        return whole
     batch, count, height, width = x.shape
     n_out, _, size, _ = weight.shape
     scaled = weight * styles[:, None, :, None, None] / math.sqrt(count * size * size)  # (B, O, I, K, K)
@@ -62,25 +69,30 @@ def styled_conv2d(
     styles: Tensor,
     bias: Tensor,
     *,
+    labels: Tensor | None = None,
     noise: Tensor | None = None,
     fir: Tensor | None = None,
 ) -> Tensor:
     """As `ops.styled_conv2d`: (B, I, H, W) -> (B, O, H', W')."""
-    y = modulated_conv2d(x, weight, styles, fir=fir)
+    y = modulated_conv2d(x, weight, styles, labels=labels, fir=fir)
     if noise is not None:
         y = y + noise
     return F.leaky_relu(y + bias[:, None, None], SLOPE) * SQRT2
 
 
-def synthesize(generator: Generator, styles: Sequence[Tensor]) -> Tensor:
-    """As `Generator.synthesize`, with the operators above: 26 vectors (B, C) -> (B, 3, size, size)."""
+def synthesize(generator: Generator, styles: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+    """As `Generator.synthesize`, with the operators above: 26 vectors (B, C) or (B, R, C) -> (B, 3, size, size)."""
+
+    def at(x: Tensor) -> Tensor | None:
+        return None if labels is None else labels_at(labels, x.shape[-1])
 
     def styled(layer: StyledConv, x: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-        weight, bias = layer.conv.weight[0], layer.activate["bias"]
-        return styled_conv2d(x, weight, style, bias, noise=noise * layer.noise["weight"], fir=layer.conv.fir)
+        weight, bias, scaled = layer.conv.weight[0], layer.activate["bias"], noise * layer.noise["weight"]
+        return styled_conv2d(x, weight, style, bias, labels=at(noise), noise=scaled, fir=layer.conv.fir)
 
     def colours(layer: ToRGB, x: Tensor, style: Tensor) -> Tensor:
-        return modulated_conv2d(x, layer.conv.weight[0], style, demodulate=False, bias=layer.bias[0, :, 0, 0])
+        weight, bias = layer.conv.weight[0], layer.bias[0, :, 0, 0]
+        return modulated_conv2d(x, weight, style, labels=at(x), demodulate=False, bias=bias)
 
     noise = generator.noise
     x = generator.input["input"].repeat(styles[0].shape[0], 1, 1, 1)

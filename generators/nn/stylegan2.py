@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from generators.nn import ops
@@ -37,6 +38,11 @@ def truncate(latent: Tensor, average: Tensor, psi: float) -> Tensor:
         psi: 1 changes nothing, 0 gives the average.
     """
     return average + psi * (latent - average)
+
+
+def labels_at(labels: Tensor, side: int) -> Tensor:
+    """Labels (B, H, W) uint8 at a resolution, (B, side, side): one of the pixels that fall together stands for all."""
+    return F.interpolate(labels[:, None], (side, side), mode="nearest")[:, 0]
 
 
 class ModulatedConv2d(nn.Module):
@@ -75,11 +81,14 @@ class StyledConv(nn.Module):
         self.noise = nn.ParameterDict({"weight": nn.Parameter(torch.zeros(1))})
         self.activate = nn.ParameterDict({"bias": nn.Parameter(torch.zeros(n_out))})
 
-    def forward(self, x: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
-        """(B, n_in, H, W), (B, n_in), (1 or B, 1 or n_out, H', W') -> (B, n_out, H', W')."""
-        conv = self.conv
+    def forward(self, x: Tensor, styles: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(B, n_in, H, W), (B, n_in), (1 or B, 1 or n_out, H', W') -> (B, n_out, H', W').
+
+        With styles (B, R, n_in) and labels (B, H', W') every region has a style of its own.
+        """
+        conv, scaled = self.conv, noise * self.noise["weight"]
         return ops.styled_conv2d(
-            x, conv.weight[0], styles, self.activate["bias"], noise=noise * self.noise["weight"], fir=conv.fir
+            x, conv.weight[0], styles, self.activate["bias"], labels=labels, noise=scaled, fir=conv.fir
         )
 
 
@@ -98,9 +107,13 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
         self.upsample = ops.Fir() if up else None
 
-    def forward(self, x: Tensor, styles: Tensor, rgb: Tensor | None = None) -> Tensor:
-        """(B, n_in, H, W), (B, n_in), (B, 3, H/2, W/2) or None -> (B, 3, H, W), float32 also under autocast."""
-        y = ops.modulated_conv2d(x, self.conv.weight[0], styles, demodulate=False, bias=self.bias[0, :, 0, 0])
+    def forward(self, x: Tensor, styles: Tensor, rgb: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """(B, n_in, H, W), (B, n_in), (B, 3, H/2, W/2) or None -> (B, 3, H, W), float32 also under autocast.
+
+        With styles (B, R, n_in) and labels (B, H, W) every region has a style of its own.
+        """
+        weight, bias = self.conv.weight[0], self.bias[0, :, 0, 0]
+        y = ops.modulated_conv2d(x, weight, styles, labels=labels, demodulate=False, bias=bias)
         if rgb is None or self.upsample is None:
             return y.float()
         with torch.autocast(x.device.type, enabled=False):
@@ -184,16 +197,17 @@ class Generator(nn.Module):
         """From W or W+ to S, in float32 also under autocast.
 
         Args:
-            latent: (B, style_dim), used for all layers, or (B, n_latent, style_dim).
+            latent: (B, style_dim), used for all layers, or (B, n_latent, style_dim); (B, R, n_latent, style_dim) for R
+                regions.
 
         Returns:
-            26 vectors (B, C) for 1024 pixels, in the order conv1, to_rgb1, then up-convolution, convolution and ToRGB
-            per resolution.
+            26 vectors (B, C), or (B, R, C), for 1024 pixels, in the order conv1, to_rgb1, then up-convolution,
+            convolution and ToRGB per resolution.
         """
         if latent.ndim == 2:
             latent = latent[:, None].expand(-1, self.n_latent, -1)
         with torch.autocast(latent.device.type, enabled=False):
-            return [layer(latent[:, index].float()) for index, layer in self.modulations()]
+            return [layer(latent[..., index, :].float()) for index, layer in self.modulations()]
 
     def synthesize(
         self,
@@ -202,15 +216,17 @@ class Generator(nn.Module):
         noise: Sequence[Tensor] | None = None,
         fuse: Mapping[int, tuple[Tensor, Tensor]] | None = None,
         until: int | None = None,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """From S to the image.
 
         Args:
-            styles: 26 vectors (B, C), as `styles` returns them.
+            styles: 26 vectors (B, C), as `styles` returns them; any of them (B, R, C), where regions differ.
             noise: one (1 or B, 1 or C, H, W) per `StyledConv`; the state dict's without it.
             fuse: by resolution, scale and shift (B, C, H, W) of its features: x * (1 + scale) + shift, right after the
                 up-convolution.
             until: stop at this resolution.
+            labels: (B, H, W) uint8, the region of every pixel, for layers whose regions differ.
 
         Returns:
             (B, 3, size, size) RGB, float32, about [-1, 1] and not cut off there; of the side `until` if that is given.
@@ -220,9 +236,10 @@ class Generator(nn.Module):
         last = const.is_contiguous(memory_format=torch.channels_last)
         x = const.expand(batch, -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-        x = self.conv1(ops.arranged(x), styles[0], noise[0])
-        rgb = self.to_rgb1(x, styles[1])
-        return self._blocks(0, x, rgb, styles, noise, fuse or {}, until or self.size)
+        at = None if labels is None else labels_at(labels, x.shape[-1])
+        x = self.conv1(ops.arranged(x), styles[0], noise[0], at)
+        rgb = self.to_rgb1(x, styles[1], None, at)
+        return self._blocks(0, x, rgb, styles, noise, fuse or {}, until or self.size, labels)
 
     def _blocks(
         self,
@@ -233,6 +250,7 @@ class Generator(nn.Module):
         noise: Sequence[Tensor],
         fuse: Mapping[int, tuple[Tensor, Tensor]],
         until: int,
+        labels: Tensor | None,
     ) -> Tensor:
         """The resolutions from block `start` on."""
         for block in range(start, until.bit_length() - 3):
@@ -243,15 +261,17 @@ class Generator(nn.Module):
                     one = slice(i, i + 1)
                     own = [n[one] if n.shape[0] > 1 else n for n in noise]
                     changes = {at: (scale[one], shift[one]) for at, (scale, shift) in fuse.items()}
-                    images.append(self._blocks(block, x[one], rgb[one], [s[one] for s in styles], own, changes, until))
+                    its, where = [s[one] for s in styles], None if labels is None else labels[one]
+                    images.append(self._blocks(block, x[one], rgb[one], its, own, changes, until, where))
                 return torch.cat(images)
             first, second, colours = styles[2 + 3 * block : 5 + 3 * block]
-            x = self.convs[2 * block](x, first, noise[2 * block + 1])
+            at = None if labels is None else labels_at(labels, side)
+            x = self.convs[2 * block](x, first, noise[2 * block + 1], at)
             if side in fuse:
                 scale, shift = fuse[side]
                 x = torch.addcmul(x + shift.to(x.dtype), x, scale.to(x.dtype))
-            x = self.convs[2 * block + 1](x, second, noise[2 * block + 2])
-            rgb = self.to_rgbs[block](x, colours, rgb)
+            x = self.convs[2 * block + 1](x, second, noise[2 * block + 2], at)
+            rgb = self.to_rgbs[block](x, colours, rgb, at)
         return rgb
 
     def forward(

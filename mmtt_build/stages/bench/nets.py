@@ -12,15 +12,25 @@ from mmtt_build.stages.bench.timing import Say, heading, line, medians
 ROUNDS = 2
 SEEDS = (0, 1, 2, 3)
 
+FACE = (
+    (4, (256, 240, 190, 220)), (8, (256, 460, 90, 120)), (7, (126, 290, 20, 45), (386, 290, 20, 45)),
+    (11, (122, 345, 8, 14), (390, 345, 8, 14)), (6, (256, 280, 130, 170)), (5, (256, 290, 30, 55)),
+    (2, (196, 220, 36, 9), (316, 220, 36, 9)), (10, (200, 250, 45, 30), (312, 250, 45, 30)),
+    (3, (200, 250, 24, 11), (312, 250, 24, 11)), (1, (256, 375, 45, 20)), (9, (256, 375, 30, 8)),
+)  # fmt: skip
+"""Regions of E4S as ellipses at 512 pixels: centre x, y, half width, half height. Later ones lie over earlier ones."""
+
 Work = tuple[Callable[[], object], Callable[[], object], Callable[[], object], Callable[[], object]]
 """One image by ours and by the plain form; four images at once, and one after another."""
 
 
 def nets(say: Say) -> None:
-    """StyleGAN2 and MAT on the CPU, beside the plain form of their operators (takes minutes; needs [models])."""
+    """StyleGAN2, Net3 and MAT on the CPU, beside the plain form of their operators (takes minutes; needs [models])."""
     spawn = multiprocessing.get_context("spawn")
     heading(say, "networks")
-    for name, of in (("StyleGAN2, 1024 px", _stylegan2), ("MAT, 512 px, a hole of 20 %", _mat)):
+    for name, of in (
+        ("StyleGAN2, 1024 px", _stylegan2), ("Net3, 1024 px, 12 regions", _net3), ("MAT, 512 px, a hole of 20 %", _mat)
+    ):  # fmt: skip
         queue = spawn.SimpleQueue()
         process = spawn.Process(target=_time, args=(of, queue))  # its own, so that the peak is of one network
         process.start()
@@ -56,6 +66,36 @@ def _stylegan2() -> Work:
         lambda: plain.synthesize(network, each[0]),
         lambda: network.synthesize(styles),
         lambda: [network.synthesize(one) for one in each],
+    )
+
+
+def _net3() -> Work:
+    import torch
+
+    from generators.nn import net3, plain
+
+    torch.manual_seed(0)
+    network = net3.build().eval()
+    images = torch.rand(4, 3, 1024, 1024) * 2 - 1
+    labels = torch.zeros(1, 512, 512, dtype=torch.uint8)
+    y, x = torch.meshgrid(torch.arange(512), torch.arange(512), indexing="ij")
+    for region, *ellipses in FACE:
+        for left, top, width, height in ellipses:
+            labels[0, ((x - left) / width) ** 2 + ((y - top) / height) ** 2 < 1] = region
+    many = labels.expand(4, -1, -1)
+
+    def ours(image: torch.Tensor, its: torch.Tensor) -> torch.Tensor:
+        return network.generate(network.style_codes(network.style_vectors(image, its)), its)
+
+    def plainly(image: torch.Tensor) -> torch.Tensor:
+        styles = network.styles(network.style_codes(network.style_vectors(image, labels)))
+        return plain.synthesize(network.G, styles, labels)
+
+    return (
+        lambda: ours(images[:1], labels),
+        lambda: plainly(images[:1]),
+        lambda: ours(images, many),
+        lambda: [ours(images[i : i + 1], labels) for i in SEEDS],
     )
 
 

@@ -70,6 +70,30 @@ def test_modulation_by_scaling_channels_is_modulation_of_weights(case: str, side
     assert torch.equal(x, before)
 
 
+@pytest.mark.parametrize(("size", "fir"), [(1, None), (3, None), (3, FIR)])
+@pytest.mark.parametrize("layout", ["halves", "noise", "one region"])
+def test_weights_per_region_are_a_convolution_per_region(
+    size: int, layout: str, fir: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the borders take several turns. A filter without symmetry, so that a flip would show."""
+    fir = None if fir is None else fir * torch.tensor([1.0, 2.0, -1.0, 0.5])
+    monkeypatch.setattr(ops, "COLUMNS", (1000, 1000))
+    x, weight, styles = drawn("x", 2, 7, 9, 11), drawn("w", 5, 7, size, size), drawn("s", 2, 4, 7, mean=1.0)
+    labels = torch.zeros(2, *((9, 11) if fir is None else (18, 22)), dtype=torch.uint8)
+    if layout == "noise":
+        labels = (drawn("l", *labels.shape) * 100).long().remainder(4).to(torch.uint8)
+    elif layout == "halves":
+        labels[:, :, 6:] = 3
+        labels[1, 5:] = 2
+    before, bias, demodulate = x.clone(), drawn("b", 5), size == 3
+    made = ops.modulated_conv2d(x, weight, styles, labels=labels, fir=fir, demodulate=demodulate, bias=bias, gain=1.5)
+    wanted = plain.modulated_conv2d(
+        x, weight, styles, labels=labels, fir=fir, demodulate=demodulate, bias=bias, gain=1.5
+    )
+    torch.testing.assert_close(made, wanted, atol=1e-5, rtol=1e-5)
+    assert torch.equal(x, before)
+
+
 def test_demodulated_features_have_unit_variance_whatever_the_styles() -> None:
     weight, styles = drawn("w", 6, 48, 3, 3), drawn("s", 2, 48, mean=3.0, std=9.0)
     made = ops.modulated_conv2d(drawn("x", 2, 48, 64, 64), weight, styles)
@@ -85,6 +109,12 @@ def test_half_floats_neither_overflow_nor_lose_the_demodulation(dtype: torch.dty
     wanted = ops.styled_conv2d(x, weight, styles, bias, fir=FIR)
     with torch.autocast("cpu", dtype):
         made = ops.styled_conv2d(x, weight, styles, bias, fir=FIR)
+    assert made.dtype == dtype
+    torch.testing.assert_close(made.float(), wanted, atol=0.05, rtol=0.05)
+    regional = torch.cat((styles, styles * 10), 0)[None]  # demodulation takes the factor away again
+    labels = torch.arange(4 * side * side).view(1, 2 * side, 2 * side) // 3 % 2
+    with torch.autocast("cpu", dtype):
+        made = ops.styled_conv2d(x, weight, regional, bias, labels=labels, fir=FIR)
     assert made.dtype == dtype
     torch.testing.assert_close(made.float(), wanted, atol=0.05, rtol=0.05)
     made = ops.styled_conv2d(x.to(dtype), weight.to(dtype), styles, bias.to(dtype), fir=FIR.to(dtype))
