@@ -172,6 +172,16 @@ def put_back(image: Image, corners: Points, shape: tuple[int, ...]) -> tuple[Ima
     return np.asarray(there, np.uint8), np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
+def cut_out_labels(labels: LabelMap, corners: Points, size: int) -> LabelMap:
+    """The part map (size, size) of the aligned face, of the photo's (H, W); background beyond the photo."""
+    return np.asarray(
+        cv2.warpAffine(
+            labels, _matrix(corners, (size, size)), (size, size), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        ),
+        np.uint8,
+    )
+
+
 def labels_back(labels: LabelMap, corners: Points, shape: tuple[int, ...]) -> LabelMap:
     """Puts the part map (n, n) of an aligned picture where that was cut out, (H, W); background around it."""
     return np.asarray(_placed(labels, corners, shape, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT), np.uint8)
@@ -182,9 +192,13 @@ def _side(corners: Points) -> float:
 
 
 def _placed(image: NDArray[Any], corners: Points, shape: tuple[int, ...], how: int, around: int) -> NDArray[Any]:
-    along, down = (corners[3] - corners[0]) / image.shape[1], (corners[1] - corners[0]) / image.shape[0]
-    matrix = np.column_stack([along, down, corners[0] + (along + down) / 2])
-    return cv2.warpAffine(image, matrix, (shape[1], shape[0]), flags=how, borderMode=around)
+    return cv2.warpAffine(image, _matrix(corners, image.shape), (shape[1], shape[0]), flags=how, borderMode=around)
+
+
+def _matrix(corners: Points, shape: tuple[int, ...]) -> Points:
+    """(2, 3), from the pixels of an aligned picture (H, W, ...) to those of the photo."""
+    along, down = (corners[3] - corners[0]) / shape[1], (corners[1] - corners[0]) / shape[0]
+    return np.column_stack([along, down, corners[0] + (along + down) / 2])
 
 
 def _padded(image: Image, pad: NDArray[Any], sigma_px: float) -> Image:

@@ -63,6 +63,7 @@ METHODS = Registry(
         "warp": "generators.warp.method:Warp",
         "patchfill": "generators.patchfill.method:PatchFill",
         "inswapper": "generators.inswapper.method:InSwapper",
+        "e4s": "generators.e4s.method:E4S",
         "mat": "generators.mat.method:MAT",
         "styleclip": "generators.styleclip.method:StyleCLIP",
         "hfgi": "generators.hfgi.method:HFGI",

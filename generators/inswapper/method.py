@@ -21,9 +21,9 @@ from generators.faces.analysis import (
     check_device,
     quietly,
     session_arguments,
-    swap_check,
     unloadable,
 )
+from generators.faces.likeness import judge
 from mmtt_build import parts
 from mmtt_build.errors import BadImage, WeightsError
 from mmtt_build.masks import Image, Mask
@@ -149,18 +149,12 @@ class _Networks:
             assert base is not None and donor is not None
             crop, matrix = self._generate(job.image, base, donor)
             image, mask = paste(job.image, crop, matrix, job.params["feather"])
-            likeness = swap_check(self.analysis, base, donor, image)
+            likeness = judge(self.analysis, base, donor, image)
         except BadImage as error:
             return Rejection(error.message)
-        if likeness is None:
-            return Rejection("no face found where the base's was, once swapped")
-        to_base, to_donor = likeness
-        if not to_donor > to_base:
-            return Rejection(
-                f"the swapped face is not nearer to the donor: similarity {to_donor:.3f} to the donor, "
-                f"{to_base:.3f} to the base"
-            )
-        return Forged(image, mask, self._facts(base, donor, matrix, to_base, to_donor))
+        if isinstance(likeness, str):
+            return Rejection(likeness)
+        return Forged(image, mask, {**self._facts(base, donor, matrix), **likeness})
 
     def _generate(self, image: Image, base: FaceFacts, donor: FaceFacts) -> tuple[Image, NDArray[np.float64]]:
         """The swapped crop, (N, N, 3) uint8 RGB, and the matrix, (2, 3), that took the picture to it."""
@@ -175,14 +169,9 @@ class _Networks:
             )
         return np.ascontiguousarray(crop[..., ::-1]), matrix
 
-    def _facts(
-        self, base: FaceFacts, donor: FaceFacts, matrix: NDArray[np.float64], to_base: float, to_donor: float
-    ) -> Mapping[str, Any]:
+    def _facts(self, base: FaceFacts, donor: FaceFacts, matrix: NDArray[np.float64]) -> Mapping[str, Any]:
         return {
             "checkpoints": self.checkpoints,
-            "similarity_to_base": round(to_base, 4),
-            "similarity_to_donor": round(to_donor, 4),
-            "similarity_base_donor": round(base.similarity(donor), 4),
             "matrix": np.round(matrix, 4).tolist(),
             "base_score": round(base.score, 3),
             "donor_score": round(donor.score, 3),

@@ -1,4 +1,4 @@
-"""Pictures in and out of a network, and how it computes: what MAT, StyleCLIP and HFGI share."""
+"""Pictures in and out of a network, and how it computes: what the methods with networks share."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ def to_tensor(images: Sequence[Image], device: torch.device) -> Tensor:
     return pixels.permute(0, 3, 1, 2).contiguous().float() / 127.5 - 1
 
 
-def to_images(pictures: Tensor) -> list[Image | None]:
-    """(B, 3, H, W), [-1, 1] and beyond -> (H, W, 3) uint8 RGB each, rounded half to even; None where not finite."""
+def to_images(pictures: Tensor, truncate: bool = False) -> list[Image | None]:
+    """(B, 3, H, W), [-1, 1] and beyond -> (H, W, 3) uint8 RGB each, rounded half to even; None where not finite.
+
+    Args:
+        pictures: as above.
+        truncate: round towards zero, where a published procedure does.
+    """
     finite = pictures.isfinite().flatten(1).all(1).tolist()
-    levels = (pictures.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    levels = pictures.float() * 127.5 + 127.5
+    levels = (levels.trunc() if truncate else levels.round()).clamp(0, 255).to(torch.uint8)
     made = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return [image if whole else None for image, whole in zip(made, finite, strict=True)]
 

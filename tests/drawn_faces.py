@@ -14,6 +14,7 @@ from mmtt_build.masks import Image
 from mmtt_build.parts import LabelMap
 from mmtt_build.portraits import draw
 from mmtt_build.records import Pristine
+from mmtt_build.sources.base import face_points
 
 HAT, GLASSES, LONG_HAIR, PLAIN, BALD, LAUGHING = 0, 1, 2, 5, 7, 10
 
@@ -31,13 +32,7 @@ def face(seed: int) -> Face:
 
 
 def facts(image: Image, labels: LabelMap) -> Pristine:
-    points = classical.part_points(labels)
-    five: tuple[float, ...] = ()
-    if all(name in points for name in ("l_eye", "r_eye", "nose", "lips")):
-        eyes = (points[name].mean(axis=0) for name in ("l_eye", "r_eye"))
-        five = tuple(
-            np.concatenate([*eyes, points["nose"].mean(axis=0), points["lips"][1], points["lips"][0]]).tolist()
-        )
+    five = tuple(face_points(labels))
     skin = labels == parts.INDEX["skin"]
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[skin].mean(axis=0)
     return Pristine("x", "x", "CC0-1.0", tuple(parts.areas(labels).tolist()), five, tuple(lab.tolist()))
