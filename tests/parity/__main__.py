@@ -29,6 +29,7 @@ NETWORKS = {
     "gpen.small": "gpen",
     "gpen_post": "gpen",
     "realesrnet": "gpen",
+    "facevid2vid": "facevid2vid",
     "e4s_align": "e4s",
     "e4s_post": "e4s",
     "e4s_styleswap": "e4s",
