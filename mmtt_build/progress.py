@@ -83,7 +83,8 @@ class Progress:
     def _note(self) -> str:
         rate = self.done / max(time.monotonic() - self._started, 1e-9)
         bad = [f"{n} {what}" for what, n in self.outcomes.most_common(4) if what != "ok"]
-        return ", ".join([f"{rate:.1f} {self.unit}/s", *([self.note] if self.note else []), *bad])
+        speed = f"{rate:.1f} {self.unit}/s" if rate >= 1 else f"{1 / max(rate, 1e-9):.1f} s each"
+        return ", ".join([speed, *([self.note] if self.note else []), *bad])
 
     def _plain(self) -> None:
         elapsed = time.monotonic() - self._started
