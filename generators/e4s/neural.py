@@ -114,7 +114,6 @@ class Engine:
             noise = None
             if seeds is not None:
                 noise = self._net3.draw_noise([torch.Generator().manual_seed(seed) for seed in seeds])
-                noise = [level.to(self.device) for level in noise]
             made = pictures.to_images(self._net3.generate(codes, self._tensor(shapes), noise), truncate=True)
         return [pictures.NOT_FINITE if image is None else image for image in made]
 
