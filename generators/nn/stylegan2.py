@@ -237,8 +237,8 @@ class Generator(nn.Module):
         x = const.expand(batch, -1, -1, -1)
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         at = None if labels is None else labels_at(labels, x.shape[-1])
-        x = self.conv1(ops.arranged(x), styles[0], noise[0], at)
-        rgb = self.to_rgb1(x, styles[1], None, at)
+        x = self.conv1(ops.arranged(x), styles[0], noise[0], labels=at)
+        rgb = self.to_rgb1(x, styles[1], labels=at)
         return self._blocks(0, x, rgb, styles, noise, fuse or {}, until or self.size, labels)
 
     def _blocks(
@@ -266,12 +266,12 @@ class Generator(nn.Module):
                 return torch.cat(images)
             first, second, colours = styles[2 + 3 * block : 5 + 3 * block]
             at = None if labels is None else labels_at(labels, side)
-            x = self.convs[2 * block](x, first, noise[2 * block + 1], at)
+            x = self.convs[2 * block](x, first, noise[2 * block + 1], labels=at)
             if side in fuse:
                 scale, shift = fuse[side]
                 x = torch.addcmul(x + shift.to(x.dtype), x, scale.to(x.dtype))
-            x = self.convs[2 * block + 1](x, second, noise[2 * block + 2], at)
-            rgb = self.to_rgbs[block](x, colours, rgb, at)
+            x = self.convs[2 * block + 1](x, second, noise[2 * block + 2], labels=at)
+            rgb = self.to_rgbs[block](x, colours, rgb, labels=at)
         return rgb
 
     def forward(

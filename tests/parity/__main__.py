@@ -35,6 +35,7 @@ NETWORKS = {
     "e4s_styleswap": "e4s",
     "e4s_net3": "e4s_net3",
     "e4s_net3.small": "e4s_net3",
+    "e4s_pipeline": "e4s_pipeline",
 }
 """Networks that there are, by the first part of their case files' names: the module here that runs such a case."""
 
