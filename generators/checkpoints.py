@@ -80,12 +80,15 @@ def read(path: Path) -> Any:
         raise WeightsError(f"{path} is cut off or damaged: {_first_line(error)}", AGAIN) from None
 
 
-def read_tensors(path: Path, state: str = "", prefix: str = "", beside: Sequence[str] = ()) -> dict[str, Tensor]:
+def read_tensors(
+    path: Path, state: str | Sequence[str] = "", prefix: str = "", beside: Sequence[str] = ()
+) -> dict[str, Tensor]:
     """The state dict in a file.
 
     Args:
         path: a torch or safetensors file.
-        state: top-level key that holds it; "" if the file is the state dict. A file of tensors alone always is.
+        state: top-level key that holds it; "" if the file is the state dict. A file of tensors alone always is. Of
+            several keys, each state dict's names get its key and a dot before them.
         prefix: taken off the front of the names that have it.
         beside: tensors of the top level that belong to the network, too.
 
@@ -348,12 +351,18 @@ def _wanted(state: StateDict, network: nn.Module) -> dict[str, Tensor]:
     return {name: state[name] for name in network.state_dict() if name in state}
 
 
-def _tensors(outer: Any, path: Path, state: str, prefix: str, beside: Sequence[str] = ()) -> dict[str, Tensor]:
+def _tensors(
+    outer: Any, path: Path, state: str | Sequence[str], prefix: str, beside: Sequence[str] = ()
+) -> dict[str, Tensor]:
     import torch
 
     inner = outer
-    if state and isinstance(outer, Mapping) and not all(isinstance(value, torch.Tensor) for value in outer.values()):
-        inner = outer.get(state)
+    if state and not (isinstance(outer, Mapping) and all(isinstance(value, torch.Tensor) for value in outer.values())):
+        if isinstance(state, str):
+            inner = outer.get(state) if isinstance(outer, Mapping) else None
+        else:
+            parts = {key: _tensors(outer, path, key, prefix) for key in state}
+            inner = {f"{key}.{name}": value for key, part in parts.items() for name, value in part.items()}
     if not isinstance(inner, Mapping):
         where = f"no '{state}'" if state else f"a {type(outer).__name__}"
         raise WeightsError(f"{path} holds {where}, not a state dict", SAFE_COPY)

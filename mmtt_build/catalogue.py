@@ -36,7 +36,7 @@ class Entry:
     variant: str = ""
     size: str = ""
     keys: Sequence[str] = ()
-    state: str = ""
+    state: str | Sequence[str] = ""
     prefix: str = ""
     beside: Sequence[str] = ()
     network: str = ""

@@ -14,20 +14,21 @@ import torch
 from torch import Tensor, nn
 
 POOL = 1 << 14
-"""Numbers in a file for each large tensor."""
+"""Numbers in a file for each large tensor; more for one that has a side of more than half as many."""
 
 TABLE_CHANNELS = 6048
 
 
 def thin(value: Tensor) -> Tensor:
     """A tensor of the same shape, whose numbers are the first of the given one, over and over in another order."""
-    if value.numel() <= POOL:
+    count = max(POOL, 2 * max(value.shape, default=0))
+    if value.numel() <= count:
         return value.detach().clone()
-    pool, wide = value.detach().flatten()[:POOL].clone(), [length > 1 for length in value.shape]
-    room = POOL // sum(wide)
+    pool, wide = value.detach().flatten()[:count].clone(), [length > 1 for length in value.shape]
+    room = count // sum(wide)
     # Odd and different, so that no two rows are the same and no matrix is symmetric.
     strides = [max(1, room // length - 2 * i - 1) | 1 if length > 1 else 0 for i, length in enumerate(value.shape)]
-    assert sum((length - 1) * stride for length, stride in zip(value.shape, strides, strict=True)) < POOL
+    assert sum((length - 1) * stride for length, stride in zip(value.shape, strides, strict=True)) < count
     return pool.as_strided(value.shape, strides)
 
 
@@ -105,6 +106,21 @@ def e4s(path: Path) -> Path:
     average = 0.3 * torch.randn(18, 512)
     options = {"num_seg_cls": 12, "out_size": 1024, "remaining_layer_idx": 13, "start_from_latent_avg": True}
     torch.save({"state_dict": tensors, "state_dict_ema": tensors, "latent_avg": average, "opts": options}, path)
+    return path
+
+
+def facevid2vid(path: Path) -> Path:
+    """Three state dicts, with some of what training kept beside them."""
+    from generators.nn import facevid2vid
+
+    torch.manual_seed(9)
+    parts: dict[str, Any] = {name: state(part) for name, part in facevid2vid.build().named_children()}
+    painter = parts["generator"]
+    for name in [name for name in painter if name.endswith("weight_orig")]:
+        left, _, right = torch.svd_lowrank(painter[name].flatten(1), q=1)
+        start = name.removesuffix("orig")
+        painter |= {f"{start}u": left[:, 0].contiguous(), f"{start}v": right[:, 0].contiguous()}
+    torch.save(parts | {"epoch": 189, "optimizer_generator": {"state": {}, "param_groups": [{"lr": 2e-4}]}}, path)
     return path
 
 

@@ -238,6 +238,21 @@ def test_a_missing_top_level_key_is_told(tmp_path: Path, state: dict[str, torch.
     assert not checkpoints.provable(of)
 
 
+def test_several_state_dicts_of_a_file_are_parts_of_one_network(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
+    file, parts = tmp_path / "net.pt", {"first": dict(state), "second": {k: v + 1 for k, v in state.items()}}
+    torch.save({**parts, "epoch": 3}, file)
+    found = read_tensors(file, ["first", "second"])
+    network = nn.ModuleDict({"first": Net(), "second": Net()})
+    load_strict(network, found, file)
+    assert all(torch.equal(v, state[k]) for k, v in network["first"].state_dict().items())
+    assert all(torch.equal(v, state[k] + 1) for k, v in network["second"].state_dict().items())
+    assert read_tensors(file, ["second"]).keys() == {f"second.{name}" for name in state}
+    with pytest.raises(WeightsError, match="holds no 'third', not a state dict"):
+        read_tensors(file, ["first", "third"])
+    save_file(found, file)  # a copy that is flat
+    assert read_tensors(file, ["first", "second"]).keys() == found.keys()
+
+
 def test_bisenet_is_proved_against_facexlibs_network(tmp_path: Path) -> None:
     from generators.faces import parser
 

@@ -17,11 +17,9 @@ from mmtt_build.masks import Image
 
 from .estimators import HeadEstimator, KeypointDetector
 from .generator import DenseMotion, Generator
+from .layers import bell
 
 __all__ = ["FaceVid2Vid", "build", "shrink"]
-
-SHRINK_SIGMA = 1.5
-"""Pixels: scikit-image's choice for a quarter of the size, (4 - 1) / 2."""
 
 
 class FaceVid2Vid(nn.Module):
@@ -86,8 +84,7 @@ def shrink(images: Sequence[Image]) -> Tensor:
     if any(side % 4 for side in pixels.shape[2:]):
         raise ValueError(f"sides are not divisible by 4: {tuple(pixels.shape[2:])}")
     # A pixel of the result lies midway between the 2nd and the 3rd of four: the mean of two Gaussians of 13 taps.
-    taps = torch.exp(torch.arange(-6, 7, dtype=torch.float64).square() / (-2 * SHRINK_SIGMA**2))
-    taps = ((F.pad(taps, (0, 1)) + F.pad(taps, (1, 0))) / (2 * taps.sum())).float()
+    taps = torch.tensor([(a + b) / 2 for a, b in zip([*bell(), 0], [0, *bell()], strict=True)])
     padded = F.pad(pixels.float() / 255, (5, 5, 5, 5), mode="reflect")
     rows = F.conv2d(padded, taps.view(1, 1, -1, 1).expand(3, -1, -1, -1), stride=(4, 1), groups=3)
     return F.conv2d(rows, taps.view(1, 1, 1, -1).expand(3, -1, -1, -1), stride=(1, 4), groups=3)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from generators.nn import ops
 
-from .layers import Down, Up, arranged, grid
+from .layers import Down, Up, arranged, bell, grid
 
 TEMPERATURE = 0.1
 """Of the softmax over the voxels."""
@@ -27,13 +27,13 @@ PI = 3.14
 
 
 class Shrink(nn.Module):
-    """A quarter of the size: a Gaussian of sigma 1.5 px, then every 4th pixel."""
+    """A quarter of the size: a Gaussian, then every 4th pixel."""
 
     weight: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.zeros(3, 1, 13, 13))
+        self.register_buffer("weight", torch.tensor(3 * [[[[a * b for a in bell()] for b in bell()]]]))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, H/4, W/4)."""

@@ -5,11 +5,18 @@ Features in three dimensions are (B, C, D, H, W); only height and width are ever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def bell(sigma: float = 1.5) -> list[float]:
+    """The 13 taps of a Gaussian, of sum 1. Its sigma in pixels is what a quarter of the size asks for, (4 - 1) / 2."""
+    taps = [math.exp(-(offset**2) / (2 * sigma**2)) for offset in range(-6, 7)]
+    return [tap / sum(taps) for tap in taps]
 
 
 def arranged(x: Tensor) -> Tensor:
