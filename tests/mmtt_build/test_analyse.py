@@ -104,6 +104,7 @@ def test_a_row_says_what_was_seen(workspace, spots, folder):
     assert row["age"] > 5
     assert np.linalg.norm(np.array(row["embedding"], np.float32)) == pytest.approx(1, abs=2e-3)
     assert len(row["pack"]) == 64
+    assert row["pack_name"] is None  # a folder of one's own, not of the catalogue
     assert len(workspace.groups.read()) == 1
 
 

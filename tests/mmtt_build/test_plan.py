@@ -109,6 +109,24 @@ def test_same_inputs_same_plan(tmp_path: Path) -> None:
     assert first.plan.read().equals(second.plan.read())
 
 
+def test_a_record_says_how_the_head_is_turned_and_who_analysed_it(tmp_path: Path) -> None:
+    workspace = synthetic_workspace(tmp_path / "w", images=50)
+    seen, unnamed, bare, *_ = workspace.pristine.keys().to_pylist()
+    workspace.faces.append(
+        [
+            {"id": seen, "pack": "a" * 64, "pack_name": "buffalo_l", "pose": [12.0, -3.0, 1.0]},
+            {"id": unnamed, "pack": "a" * 64},
+            {"id": "gone", "pack": "a" * 64, "pack_name": "buffalo_l", "pose": [1.0, 1.0, 1.0]},
+        ]
+    )
+    plan(workspace, total=10)  # groups the images
+    faces = Faces.load(workspace)
+    records = {name: faces.record(index) for index, name in enumerate(faces.ids)}
+    assert (records[seen].turn, records[seen].pack) == ((12.0, -3.0, 1.0), "buffalo_l")
+    assert (records[unnamed].turn, records[unnamed].pack) == ((), "")
+    assert (records[bare].turn, records[bare].pack) == ((), "")
+
+
 def test_another_seed_is_another_dataset(tmp_path: Path) -> None:
     first = synthetic_workspace(tmp_path / "a", images=200, forgeries=400)
     second = synthetic_workspace(tmp_path / "b", images=200)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,7 +16,7 @@ import fitted_parser
 import numpy as np
 import pytest
 import torch
-from drawn_faces import GLASSES, HAT, PLAIN, Face, face, facts, without
+from drawn_faces import BALD, GLASSES, HAT, PLAIN, Face, face, facts, without
 
 from generators import ffhq_align
 from generators.base import Forged, Job, Params, Rejection
@@ -28,6 +29,7 @@ from mmtt_build.masks import Image
 from mmtt_build.parts import LabelMap
 from mmtt_build.records import Pristine
 from mmtt_build.weights import Weights
+from tests.generators.faces import onnx_packs
 
 torch.set_num_threads(1)
 TARGET, DONOR = PLAIN, 10
@@ -294,6 +296,37 @@ def test_the_parser_reads_a_portrait_as_its_map_says(bisenet: Any) -> None:
     assert found.shape == (512, 512)
     skin = of.labels == parts.INDEX["skin"]
     assert (found[skin] == parts.INDEX["skin"]).mean() > 0.7
+
+
+# --- whose face it is -------------------------------------------------------------------------------------------
+
+
+def test_a_swap_that_the_pack_does_not_take_for_the_donor_is_rejected(tmp_path: Path) -> None:
+    """A small recognition network through the real insightface: generated as the donor it passes, as the target not."""
+    target, donor = face(PLAIN), face(BALD)
+    weights = Weights((tmp_path / "weights",))
+    weights.add("buffalo_l", onnx_packs.pack(tmp_path / "pack", detector=onnx_packs.frontal), accept=True)
+
+    class Unmoved(Known):
+        def generate(self, donors: Any, targets: Any, *more: Any, **options: Any) -> list[Image | str]:
+            return [np.clip(picture.astype(int) + 9, 0, 255).astype(np.uint8) for picture, _ in targets]
+
+    def outcome(known: Known) -> Forged | Rejection:
+        method = Swapper(known, reenact="never")
+        method.keep_steps = True
+        method._device, method._weights, method._judges = "cpu", weights, {}
+        good = job(method, target, donor)
+        (made,) = method.forge([dataclasses.replace(good, params={**good.params, "pack": "buffalo_l"})])
+        return made
+
+    made = outcome(Known())
+    assert isinstance(made, Forged)
+    assert made.facts["similarity_to_donor"] > made.facts["similarity_to_base"]
+    assert set(made.facts["checkpoints"]) == {NETWORK, "buffalo_l"}
+    refused = outcome(Unmoved())
+    assert isinstance(refused, Rejection)
+    assert refused.reason.startswith("the swapped face is not nearer to the donor: similarity")
+    assert "rejected" in refused.steps
 
 
 # --- planning ---------------------------------------------------------------------------------------------------
