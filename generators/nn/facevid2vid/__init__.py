@@ -75,7 +75,7 @@ def shrink(images: Sequence[Image]) -> Tensor:
         images: (1024, 1024, 3) uint8 RGB each, or other equal sizes divisible by 4.
 
     Returns:
-        (B, 3, 256, 256) float32 in [0, 1].
+        (B, 3, 256, 256) float32 in [0, 1], also under autocast.
 
     Raises:
         ValueError: a side is not divisible by 4.
@@ -85,6 +85,7 @@ def shrink(images: Sequence[Image]) -> Tensor:
         raise ValueError(f"sides are not divisible by 4: {tuple(pixels.shape[2:])}")
     # A pixel of the result lies midway between the 2nd and the 3rd of four: the mean of two Gaussians of 13 taps.
     taps = torch.tensor([(a + b) / 2 for a, b in zip([*bell(), 0], [0, *bell()], strict=True)])
-    padded = F.pad(pixels.float() / 255, (5, 5, 5, 5), mode="reflect")
-    rows = F.conv2d(padded, taps.view(1, 1, -1, 1).expand(3, -1, -1, -1), stride=(4, 1), groups=3)
-    return F.conv2d(rows, taps.view(1, 1, 1, -1).expand(3, -1, -1, -1), stride=(1, 4), groups=3)
+    with torch.autocast("cpu", enabled=False):
+        padded = F.pad(pixels.float() / 255, (5, 5, 5, 5), mode="reflect")
+        rows = F.conv2d(padded, taps.view(1, 1, -1, 1).expand(3, -1, -1, -1), stride=(4, 1), groups=3)
+        return F.conv2d(rows, taps.view(1, 1, 1, -1).expand(3, -1, -1, -1), stride=(1, 4), groups=3)

@@ -251,6 +251,8 @@ def test_shrunk_pictures_are_scipys(size: tuple[int, int]) -> None:
     made = facevid2vid.shrink(list(images))
     assert made.dtype == torch.float32
     np.testing.assert_allclose(made, np.stack(wanted).transpose(0, 3, 1, 2), atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(facevid2vid.shrink(list(images)), made)
 
 
 def test_only_sides_divisible_by_4_are_shrunk() -> None:
