@@ -7,6 +7,7 @@ import resource
 from collections.abc import Callable
 from typing import Any
 
+from mmtt_build.stages.bench.swap import swap
 from mmtt_build.stages.bench.timing import Say, heading, line, medians
 
 ROUNDS = 2
@@ -38,6 +39,7 @@ def nets(say: Say) -> None:
         process.join()
         line(say, name, single, "plain operators")
         line(say, f"  4 images, {megabytes:,.0f} MB at the peak", batch, f"one at a time; {threads} threads")
+    swap(say)
 
 
 def _time(of: Callable[[], Work], queue: Any) -> None:
