@@ -312,27 +312,6 @@ class Analysis:
         )
 
 
-def swap_check(analysis: Analysis, base: FaceFacts, donor: FaceFacts, forged: Image) -> tuple[float, float] | None:
-    """How like its base and how like its donor a swapped face is.
-
-    A swap worked where the second number is the larger one.
-
-    Args:
-        analysis: with `RECOGNITION`.
-        base: the face that was replaced, by the same analysis.
-        donor: the face it was replaced with.
-        forged: (H, W, 3) uint8 RGB, of the size that `base` was found in.
-
-    Returns:
-        Cosine similarity to the base and to the donor, -1 to 1 each; None where no face is left where the base's was.
-    """
-    middle = np.array(base.points).reshape(5, 2).mean(axis=0)
-    there = [face for face in analysis.faces(forged) if _inside(middle, face.box)]
-    if not there:
-        return None
-    return there[0].similarity(base), there[0].similarity(donor)
-
-
 def counted(faces: list[FaceFacts]) -> list[FaceFacts]:
     """The faces that make a picture one of several people: the largest, and those not much smaller (`SECOND_FACE`)."""
     return [face for face in faces if face.side >= SECOND_FACE * faces[0].side]
@@ -373,10 +352,6 @@ def _facts(face: Any) -> FaceFacts:
         pose=None if pitch_yaw_roll is None else tuple(float(pitch_yaw_roll[i]) for i in (1, 0, 2)),
         embedding=embedding,
     )
-
-
-def _inside(point: NDArray[np.float64], box: tuple[float, ...]) -> bool:
-    return bool(box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3])
 
 
 def _first_line(error: Exception) -> str:

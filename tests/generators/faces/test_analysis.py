@@ -20,7 +20,6 @@ from generators.faces.analysis import (
     counted,
     find_pack,
     session_arguments,
-    swap_check,
 )
 from mmtt_build.errors import BadImage, ConfigError, WeightsError, WeightsMissing
 from mmtt_build.weights import Weights
@@ -130,20 +129,6 @@ def test_only_what_is_asked_for_is_computed(spotted):
     assert (face.age, face.pose, face.embedding) == (None, None, None)
     with pytest.raises(ValueError, match="without embeddings"):
         face.similarity(face)
-
-
-def test_swap_check_says_whose_face_it_is(aligned):
-    base, donor = (aligned.main_face(drawn_face(seed)) for seed in (1, 2))
-    to_base, to_donor = swap_check(aligned, base, donor, drawn_face(2))
-    assert to_donor > 0.99 > 0.3 > to_base
-    to_base, to_donor = swap_check(aligned, base, donor, drawn_face(1))
-    assert to_base > 0.99 > 0.3 > to_donor
-
-
-def test_swap_check_sees_a_face_that_is_gone(analysis):
-    (face,) = analysis.faces(canvas((9, 9, 5, 255)))
-    assert swap_check(analysis, face, face, canvas()) is None
-    assert swap_check(analysis, face, face, canvas((17, 17, 1, 255))) is None
 
 
 def test_a_static_detector_works_at_its_own_size(tmp_path):
