@@ -156,6 +156,21 @@ class Method(ABC):
             WeightsMissing, WeightsError, TermsNotAccepted: of a checkpoint.
         """
 
+    def begin(self, job: Job) -> Any:
+        """What `forge` gets of a job. A neural method prepares pictures here: threads do it while the device works."""
+        return job
+
     @abstractmethod
-    def forge(self, batch: Sequence[Job]) -> list[Forged | Rejection]:
-        """Makes one forgery per job, in order; all jobs of a batch have one `batch_key`."""
+    def forge(self, batch: Sequence[Any]) -> list[Any]:
+        """Works on what `begin` made of jobs, in order; all jobs of a batch have one `batch_key`.
+
+        It may be called again for a part of a batch for which the memory did not suffice, so it leaves that as it is.
+
+        Returns:
+            `Forged` or `Rejection` for each, or what `end` makes one of.
+        """
+
+    def end(self, made: Any) -> Forged | Rejection:
+        """What becomes of an item of `forge`'s. A neural method blends here: threads do it while the device works."""
+        outcome: Forged | Rejection = made
+        return outcome

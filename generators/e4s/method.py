@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from generators.e4s import composite, crop, regions
 from generators.editing import Frame
 from generators.editor import PARSER, check_run
 from generators.faces.enhancer import Enhancer
+from generators.faces.likeness import Judge
 from generators.ffhq_align import AlignmentError, Points
 from mmtt_build import parts
 from mmtt_build.masks import Image, Mask
@@ -24,7 +26,6 @@ from mmtt_build.weights import Weights
 
 if TYPE_CHECKING:
     from generators.e4s.neural import Engine
-    from generators.faces.likeness import Judge
 
 NETWORK, REENACTMENT = "e4s", "facevid2vid"
 """Names of checkpoints in the catalogue."""
@@ -160,23 +161,54 @@ class E4S(Method):
         self._judges: dict[str, Judge] = {}
         self._known: dict[str, dict[str, str]] = {}
 
-    def forge(self, batch: Sequence[Job]) -> list[Forged | Rejection]:
-        """Swaps the faces of a batch.
+    def begin(self, job: Job) -> _Swap:
+        """Both squares."""
+        swap = _Swap(job, self.keep_steps)
+        swap.cut_out()
+        return swap
+
+    def forge(self, batch: Sequence[_Swap]) -> list[_Swap]:
+        """Generates the faces of a batch.
 
         Raises:
             WeightsMissing, WeightsError, TermsNotAccepted: of a checkpoint.
             torch.OutOfMemoryError: the batch is too large for the device.
         """
-        params, swaps = batch[0].params, [_Swap(job) for job in batch]
-        for swap in swaps:
-            swap.cut_out()
+        params, swaps = batch[0].job.params, [swap.again() for swap in batch]
+        for name in self.weights(params):
+            if name not in self._known:
+                self._known[name] = self._weights.find(name).fact
+        if params["pack"] and params["pack"] not in self._judges:
+            self._judges[params["pack"]] = Judge(self._weights.find(params["pack"]).path, self._device)
         if params["driven"]:
             self._reenact(_open(swaps))
         self._parse(_open(swaps), params)
         for swap in _open(swaps):
             swap.exchange()
         self._generate(_open(swaps), params)
-        return [self._outcome(swap) for swap in swaps]
+        return swaps
+
+    def end(self, made: _Swap) -> Forged | Rejection:
+        """Brings the generated face into the photo, and holds it against the donor."""
+        if made.reason:
+            return Rejection(made.reason, made.steps)
+        job = made.job
+        image, mask = made.put_back()
+        likeness: Mapping[str, Any] = {}
+        if job.params["pack"]:
+            assert job.source_image is not None
+            answer = self._judges[job.params["pack"]].likeness(job.image, job.source_image, image)
+            if isinstance(answer, str):
+                made.show("rejected", image)
+                return Rejection(answer, made.steps)
+            likeness = answer
+        facts = {
+            "checkpoints": {name: self._known[name] for name in self.weights(job.params)},
+            "precision": self.options.precision,
+            **made.facts,
+            **likeness,
+        }
+        return Forged(image, mask, facts, made.labels_back(mask), made.steps)
 
     def _reenact(self, swaps: Sequence[_Swap]) -> None:
         answers = self._engine.reenact([swap.donor for swap in swaps], [swap.target for swap in swaps])
@@ -185,7 +217,7 @@ class E4S(Method):
                 swap.reason = f"reenactment: {answer}"
             else:
                 swap.donor, swap.facts["faces_enhanced"] = answer.image, answer.faces
-                swap.steps["donor, reenacted"] = swap.donor
+                swap.show("donor, reenacted", answer.image)
 
     def _parse(self, swaps: Sequence[_Swap], params: Params) -> None:
         """Part maps of the squares: the workspace's, or the parser's."""
@@ -195,8 +227,9 @@ class E4S(Method):
         for (swap, name), labels in zip(unread, found, strict=True):
             swap.maps[name] = labels
         for swap in swaps:
-            for name in set(_Swap.MAPS) - set(whose):
-                swap.read_map(name)
+            for name in _Swap.MAPS:
+                if name not in whose:
+                    swap.read_map(name)
 
     def _generate(self, swaps: Sequence[_Swap], params: Params) -> None:
         seeds = [swap.job.seed for swap in swaps] if params["noise"] == "random" else None
@@ -208,40 +241,13 @@ class E4S(Method):
             if isinstance(image, str):
                 swap.reason = image
             else:
-                swap.generated = swap.steps["generated"] = image
+                swap.generated = image
+                swap.show("generated", image)
 
-    def _outcome(self, swap: _Swap) -> Forged | Rejection:
-        """What became of a swap, once it is in the photo and held against the donor."""
-        if swap.reason:
-            return Rejection(swap.reason, swap.steps if self.keep_steps else {})
-        job = swap.job
-        image, mask = swap.put_back()
-        likeness: Mapping[str, Any] = {}
-        if job.params["pack"]:
-            assert job.source_image is not None
-            answer = self._judge(job.params["pack"]).likeness(job.image, job.source_image, image)
-            if isinstance(answer, str):
-                return Rejection(answer, swap.steps | {"rejected": image} if self.keep_steps else {})
-            likeness = answer
-        facts = {
-            "checkpoints": {name: self._fact(name) for name in self.weights(job.params)},
-            "precision": self.options.precision,
-            **swap.facts,
-            **likeness,
-        }
-        return Forged(image, mask, facts, swap.labels_back(mask), swap.steps if self.keep_steps else {})
 
-    def _judge(self, pack: str) -> Judge:
-        from generators.faces.likeness import Judge
-
-        if pack not in self._judges:
-            self._judges[pack] = Judge(self._weights.find(pack).path, self._device)
-        return self._judges[pack]
-
-    def _fact(self, name: str) -> dict[str, str]:
-        if name not in self._known:
-            self._known[name] = self._weights.find(name).fact
-        return self._known[name]
+def _nothing() -> Image:
+    """A picture that is not made yet."""
+    return np.empty((0, 0, 3), np.uint8)
 
 
 @dataclass(slots=True)
@@ -250,6 +256,7 @@ class _Swap:
 
     Attributes:
         job: what is to be made.
+        keep_steps: whether `steps` is wanted.
         target: (1024, 1024, 3) uint8 RGB, the square of the base.
         donor: likewise; in the target's pose once it is reenacted.
         maps: (512, 512) part maps of both squares, and "swapped", of the face that is generated.
@@ -263,9 +270,10 @@ class _Swap:
     MAPS: ClassVar[tuple[str, ...]] = ("donor", "target")
 
     job: Job
-    target: Image = field(init=False)
-    donor: Image = field(init=False)
-    generated: Image = field(init=False)
+    keep_steps: bool
+    target: Image = field(default_factory=_nothing)
+    donor: Image = field(default_factory=_nothing)
+    generated: Image = field(default_factory=_nothing)
     maps: dict[str, LabelMap] = field(default_factory=dict)
     regions: dict[str, LabelMap] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -276,6 +284,15 @@ class _Swap:
         """(4, 2) quad of the target's or the donor's square in its photo; None where the photo is that square."""
         quad = self.job.params["corners"][name == "donor"]
         return None if quad is None else np.array(quad, np.float64)
+
+    def again(self) -> _Swap:
+        """A copy that can be worked on, so that this one stays as `begin` made it."""
+        return replace(self, maps={}, regions={}, facts={}, steps=dict(self.steps))
+
+    def show(self, title: str, picture: Image | Callable[[], Image]) -> None:
+        """Keeps a step for the sheet, where one is wanted."""
+        if self.keep_steps:
+            self.steps[title] = picture() if callable(picture) else picture
 
     def cut_out(self) -> None:
         """Both squares."""
@@ -293,7 +310,7 @@ class _Swap:
                 self.reason = f"{name}: {error}"
                 return
             setattr(self, name, picture)
-            self.steps[f"{name}, cut out"] = picture
+            self.show(f"{name}, cut out", picture)
 
     def read_map(self, name: str) -> None:
         """The part map that the workspace has of a photo, in the pixels of its square."""
@@ -307,7 +324,7 @@ class _Swap:
         """The shapes that are generated: the target's map with the donor's inner face."""
         for name in self.MAPS:
             self.regions[name] = regions.twelve(self.maps[name], parts.CLASSES)
-            self.steps[f"parts of the {name}"] = parts.coloured(self.maps[name])
+            self.show(f"parts of the {name}", partial(parts.coloured, self.maps[name]))
         donor, target = (self.regions[name] for name in self.MAPS)
         seen = {name: np.count_nonzero(regions.select(donor, [name])) for name in LEAST}
         scant = [f"{name} ({seen[name]} px)" for name in LEAST if seen[name] < LEAST[name]]
@@ -323,7 +340,7 @@ class _Swap:
         shape = np.where(inner, self.maps["donor"], self.maps["target"])
         shape[hole] = parts.INDEX["skin"]
         self.maps["swapped"] = shape
-        self.steps["parts, swapped"] = parts.coloured(shape)
+        self.show("parts, swapped", partial(parts.coloured, shape))
         self.facts["donor_lacks"] = [name for name in regions.RESTYLED if not regions.select(donor, [name]).any()]
         self.facts["hole_share"] = round(np.count_nonzero(hole) / max(1, np.count_nonzero(inner)), 4)
 
@@ -332,7 +349,8 @@ class _Swap:
         alpha, picture = composite.alpha(self.regions["swapped"]), self.generated
         if self.job.params["blending"] == "multiband":
             picture = composite.blend_multiband(picture, self.target, composite.despeckled(self.regions["swapped"]))
-        self.steps |= {"blended": composite.blend_alpha(picture, self.target, alpha), "alpha": alpha}
+        self.show("blended", partial(composite.blend_alpha, picture, self.target, alpha))
+        self.show("alpha", alpha)
         return crop.put_back(self.job.image, picture, alpha, self.corners("target"))
 
     def labels_back(self, mask: Mask) -> LabelMap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -58,9 +59,14 @@ class Judge:
 
     def __init__(self, folder: Path, device: str) -> None:
         self._analysis = Analysis(folder, device, needs=(RECOGNITION,))
+        self._alone = Lock()  # insightface is kept silent by turning the whole process's output aside
 
     def likeness(self, base: Image, donor: Image, forged: Image) -> Mapping[str, float] | str:
         """`judge` for pictures (H, W, 3) uint8 RGB; their main faces are found first."""
+        with self._alone:
+            return self._likeness(base, donor, forged)
+
+    def _likeness(self, base: Image, donor: Image, forged: Image) -> Mapping[str, float] | str:
         try:
             faces = [self._analysis.main_face(image) for image in (base, donor)]
             for whose, face in zip(("base", "donor"), faces, strict=True):

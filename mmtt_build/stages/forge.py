@@ -9,11 +9,11 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from isal import isal_zlib
@@ -44,6 +44,17 @@ def outcome(planned: Row, status: str, reason: str | None, **facts: Any) -> Row:
     )
 
 
+class Loaded(NamedTuple):
+    """What was read of a row, and what the method made of that before its turn on the device."""
+
+    job: Job
+    begun: Any
+
+
+Ending = Callable[[], "Forged | Rejection"]
+"""Ends the work on a row; called in a thread of the pool."""
+
+
 class Forger:
     """A method made ready, and what becomes of a batch that fails.
 
@@ -56,8 +67,17 @@ class Forger:
         self.method = method
         self.limit = 0
 
-    def __call__(self, jobs: Sequence[Job]) -> list[Forged | Rejection | Exception]:
-        """Forgeries, rejections, or the exception that a row died of: a row's failure must not end a night's run.
+    def load(self, workspace: Workspace, row: Row) -> Loaded:
+        """Reads what a planned row needs and lets the method begin with it.
+
+        Raises:
+            BadImage: a stored image is missing or damaged.
+        """
+        job = load(workspace, row)
+        return Loaded(job, self.method.begin(job))
+
+    def __call__(self, jobs: Sequence[Loaded]) -> list[Ending | Exception]:
+        """What gives the forgery or rejection of a row, or the exception that it died of, which must not end the run.
 
         Out of memory halves the batch, for good. A batch that fails otherwise is tried row by row.
 
@@ -69,8 +89,8 @@ class Forger:
         if len(jobs) > size:
             return [made for i in range(0, len(jobs), size) for made in self(jobs[i : i + size])]
         try:
-            made = self.method.forge(jobs) if jobs else []
-            return [_with_batch(item, len(jobs)) for item in made] if self.method.neural else list(made)
+            made = self.method.forge([job.begun for job in jobs]) if jobs else []
+            return [partial(self._end, item, len(jobs)) for item in made]
         except Exception as error:
             if _ends_run(error):
                 raise
@@ -87,12 +107,14 @@ class Forger:
         self.limit = len(jobs) // 2
         return self(jobs)
 
+    def _end(self, item: Any, batch_size: int) -> Forged | Rejection:
+        from generators.base import Rejection
 
-def _with_batch(made: Forged | Rejection, size: int) -> Forged | Rejection:
-    """The size of the batch moves values by float rounding, so it is part of the facts."""
-    from generators.base import Rejection
-
-    return made if isinstance(made, Rejection) else replace(made, facts={"batch_size": size, **made.facts})
+        made = self.method.end(item)
+        if isinstance(made, Rejection) or not self.method.neural:
+            return made
+        # The size of the batch moves values by float rounding, so it is part of the facts.
+        return replace(made, facts={"batch_size": batch_size, **made.facts})
 
 
 def _ends_run(error: Exception) -> bool:
@@ -112,11 +134,11 @@ def forge_rows(root: Path, debug_dir: Path | None, rows: list[Row]) -> list[Row]
     """Forges a batch of rows of one method that needs no device, in a worker process; see `forge_on_device`."""
     workspace = Workspace(root)
     forger = _on_cpu(root, rows[0]["method"], debug_dir is not None)
-    loaded: list[tuple[Row, Job]] = []
+    loaded: list[tuple[Row, Loaded]] = []
     results: list[Row] = []
     for row in rows:
         try:
-            loaded.append((row, load(workspace, row)))
+            loaded.append((row, forger.load(workspace, row)))
         except BadImage as error:
             results.append(finish(workspace, forger.method, row, None, error, debug_dir))
     for (row, job), made in zip(loaded, forger([job for _, job in loaded]), strict=True):
@@ -174,8 +196,8 @@ def forge_on_device(
         _ready[root, name, device] = Forger(method)
     forger = _ready[root, name, device]
     forger.method.keep_steps = debug_dir is not None
-    loop: Loop[Row, Job, Any, Row] = Loop(
-        partial(load, workspace), forger, partial(finish, workspace, forger.method, debug_dir=debug_dir), threads
+    loop: Loop[Row, Loaded, Any, Row] = Loop(
+        partial(forger.load, workspace), forger, partial(finish, workspace, forger.method, debug_dir=debug_dir), threads
     )
     for rows in loop.run(batches):
         smaller = f", {forger.limit} rows at once for lack of memory" if forger.limit else ""
@@ -211,7 +233,7 @@ def load(workspace: Workspace, row: Row) -> Job:
 
 
 def finish(
-    workspace: Workspace, method: Method, row: Row, job: Job | None, made: Any, debug_dir: Path | None = None
+    workspace: Workspace, method: Method, row: Row, loaded: Loaded | None, made: Any, debug_dir: Path | None = None
 ) -> Row:
     """Stores what a method made of a row, or says why there is nothing to store.
 
@@ -219,13 +241,21 @@ def finish(
         workspace: gets the files.
         method: that made it.
         row: as planned.
-        job: what it was made from; None if that could not be read.
-        made: `Forged`, `Rejection`, or the exception that the row died of.
+        loaded: what it was made from; None if that could not be read.
+        made: what ends the work on it, or the exception that the row died of.
         debug_dir: gets a contact sheet of how it came about; None for none.
 
     Returns:
         A row of the forgeries table.
     """
+    job = loaded.job if loaded else None
+    if callable(made):
+        try:
+            made = made()
+        except Exception as error:
+            if _ends_run(error):
+                raise
+            made = error
     done = _finished(workspace, method, row, job, made)
     if debug_dir is not None and job is not None:
         steps.write_sheet(debug_dir, job, made, f"{done['status']}: {done['reason']}" if done["reason"] else "ok")

@@ -84,11 +84,28 @@ class TintedMoved(Tinted):
     ways = ("moved",)
 
 
+class TintedLate(Tinted):
+    """Does its work, and its mischief, before and after its turn."""
+
+    name = "tinted-late"
+    ways = ("good", "raise", "reject")
+
+    def begin(self, job: Job) -> tuple[Job]:
+        return (job,)
+
+    def forge(self, batch: Sequence[tuple[Job]]) -> list[list[Job]]:  # type: ignore[override]
+        return [[job] for (job,) in batch]
+
+    def end(self, made: list[Job]) -> Forged | Rejection:
+        return self._one(made[0])
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS.builtin, "tinted", f"{__name__}:Tinted")
     monkeypatch.setitem(METHODS.builtin, "tinted-always", f"{__name__}:TintedAlways")
     monkeypatch.setitem(METHODS.builtin, "tinted-moved", f"{__name__}:TintedMoved")
+    monkeypatch.setitem(METHODS.builtin, "tinted-late", f"{__name__}:TintedLate")
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +154,17 @@ def test_every_way_to_misbehave_is_a_row_with_its_reason(ingested: Path, tmp_pat
         assert reason in row["reason"]
         assert row["image"] is None
     assert seen == set(Tinted.ways)
+
+
+def test_what_a_method_does_before_and_after_its_turn_ends_as_rows_too(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 12, tinted_late=1.0)
+    generate(workspace, machine=ONE)
+    way = {row["forgery_id"]: json.loads(row["params"])["way"] for row in workspace.plan.read().to_pylist()}
+    status = {"good": "ok", "raise": "failed", "reject": "rejected"}
+    rows = workspace.forgeries.read().to_pylist()
+    assert {row["forgery_id"]: row["status"] for row in rows} == {name: status[how] for name, how in way.items()}
+    assert set(way.values()) == set(status)
+    assert {row["reason"] for row in rows if row["status"] == "failed"} == {"ValueError: bad luck"}
 
 
 def test_a_part_map_of_the_result_is_stored_and_released(ingested: Path, tmp_path: Path) -> None:

@@ -74,11 +74,12 @@ def loop(say: Say) -> None:
             planned = dict.fromkeys(schema.PLAN.names) | {"base_id": "face", "seed": 0, "params": "{}"}
             return [planned | {"forgery_id": name} for name in names]
 
-        method.forge([forge.load(workspace, row) for row in rows(0, "")])
+        forger = forge.Forger(method)
+        forger([forger.load(workspace, row) for row in rows(0, "")])
 
         def ours() -> tuple[float, float]:
-            road: Loop[dict[str, Any], Job, Any, dict[str, Any]] = Loop(
-                partial(forge.load, workspace), forge.Forger(method), partial(forge.finish, workspace, method)
+            road: Loop[dict[str, Any], forge.Loaded, Any, dict[str, Any]] = Loop(
+                partial(forger.load, workspace), forger, partial(forge.finish, workspace, method)
             )
             start = time.perf_counter()
             made = [row for results in road.run(rows(i, "loop") for i in range(batches)) for row in results]
@@ -86,10 +87,10 @@ def loop(say: Say) -> None:
             return time.perf_counter() - start, road.busy.share
 
         def plain() -> tuple[float, float]:
-            forger, busy = forge.Forger(method), 0.0
+            busy = 0.0
             start = time.perf_counter()
             for i in range(batches):
-                jobs = [forge.load(workspace, row) for row in rows(i, "plain")]
+                jobs = [forger.load(workspace, row) for row in rows(i, "plain")]
                 begun = time.perf_counter()
                 made = forger(jobs)
                 busy += time.perf_counter() - begun

@@ -81,9 +81,14 @@ def job(method: E4S, target: Face, donor: Face, name: str = "j", seed: int = 1) 
     return Job(name, seed, drawn, target.image, target.labels, donor.image, donor.labels)
 
 
+def forge(method: E4S, jobs: Sequence[Job]) -> list[Forged | Rejection]:
+    """As the stage does it."""
+    return [method.end(made) for made in method.forge([method.begin(job) for job in jobs])]
+
+
 def swapped(target: Face, donor: Face, known: Known | None = None, **options: Any) -> Forged:
     method = Swapper(known, **options)
-    (made,) = method.forge([job(method, target, donor)])
+    (made,) = forge(method, [job(method, target, donor)])
     assert isinstance(made, Forged), made
     masks.check(target.image, made.image, made.mask)
     return made
@@ -149,7 +154,7 @@ def test_a_face_that_is_not_aligned_is_cut_out_and_put_back(crop: str, blending:
     method = Swapper(reenact="never", crop=crop, blending=blending)
     drawn = params(Swapper(reenact="always"), target, donor) | {"driven": False, "crop": crop, "blending": blending}
     assert drawn["corners"][0] is not None and drawn["corners"][1] is None
-    (made,) = method.forge([Job("j", 1, drawn, target.image, target.labels, donor.image, donor.labels)])
+    (made,) = forge(method, [Job("j", 1, drawn, target.image, target.labels, donor.image, donor.labels)])
     assert isinstance(made, Forged)
     assert masks.check(target.image, made.image, made.mask).area < 0.25
     quad = np.zeros((512, 512), np.uint8)
@@ -163,12 +168,30 @@ def test_a_face_that_is_not_aligned_is_cut_out_and_put_back(crop: str, blending:
     np.testing.assert_array_equal(made.labels[~made.mask], target.labels[~made.mask])
 
 
+def test_a_batch_that_is_tried_again_starts_from_the_same_pictures() -> None:
+    """The stage halves a batch that does not fit into memory: a donor must not be reenacted twice."""
+
+    class Darker(Known):
+        def reenact(self, donors: Sequence[Image], targets: Sequence[Image]) -> list[Enhanced | str]:
+            return [Enhanced(donor // 2, 0) for donor in donors]
+
+        def parse(self, images: Sequence[Image]) -> list[LabelMap]:
+            return [face(DONOR).labels for _ in images]
+
+    method = Swapper(Darker(), reenact="always")
+    begun = method.begin(job(method, face(TARGET), face(DONOR)))
+    first, second = (method.end(method.forge([begun])[0]) for _ in range(2))
+    assert isinstance(first, Forged) and isinstance(second, Forged)
+    np.testing.assert_array_equal(first.image, second.image)
+    assert first.facts == second.facts
+
+
 def test_seeds_are_the_rows_and_const_noise_has_none() -> None:
     target, donor = face(TARGET), face(DONOR)
     for noise, wanted in (("random", [[7, 8]]), ("const", [None])):
         known = Known()
         method = Swapper(known, reenact="never", noise=noise)
-        method.forge([job(method, target, donor, seed=seed) for seed in (7, 8)])
+        forge(method, [job(method, target, donor, seed=seed) for seed in (7, 8)])
         assert known.seeds == wanted
 
 
@@ -190,7 +213,7 @@ def test_a_parse_of_the_donor_without_a_feature_is_rejected_by_its_name(names: t
     method = Swapper(reenact="never")
     bad = dataclasses.replace(job(method, target, donor), source_labels=labels)
     good = job(method, target, donor)
-    first, second = method.forge([bad, good])
+    first, second = forge(method, [bad, good])
     assert isinstance(first, Rejection)
     region = next(of for of, classes in regions.REGION_CLASSES.items() if names[0] in classes)
     assert first.reason == f"the donor's part map shows too little of {region} (0 px)"
@@ -203,11 +226,11 @@ def test_a_parse_with_no_face_is_rejected() -> None:
     good = job(method, target, donor)
     nothing = np.zeros_like(target.labels)
     assert "too little of eyes (0 px), brows (0 px), nose" in only(
-        method.forge([dataclasses.replace(good, source_labels=nothing)])
+        forge(method, [dataclasses.replace(good, source_labels=nothing)])
     )
-    assert only(method.forge([dataclasses.replace(good, labels=nothing)])) == "the target's part map shows no face"
-    assert only(method.forge([dataclasses.replace(good, source_image=None)])) == "no donor"
-    assert only(method.forge([dataclasses.replace(good, source_labels=None)])) == "the donor has no part map"
+    assert only(forge(method, [dataclasses.replace(good, labels=nothing)])) == "the target's part map shows no face"
+    assert only(forge(method, [dataclasses.replace(good, source_image=None)])) == "no donor"
+    assert only(forge(method, [dataclasses.replace(good, source_labels=None)])) == "the donor has no part map"
 
 
 @pytest.mark.parametrize("names", [("mouth",), ("l_ear", "r_ear"), ("ear_r",), ("neck",), ("hair",)])
@@ -230,7 +253,7 @@ def test_a_hat_and_glasses_of_the_target_stay() -> None:
     method = Swapper(reenact="always")
     assert (hat.labels == parts.INDEX["hat"]).any()
     drawn = params(method, hat, donor) | {"driven": False}
-    (made,) = method.forge([Job("j", 1, drawn, hat.image, hat.labels, donor.image, donor.labels)])
+    (made,) = forge(method, [Job("j", 1, drawn, hat.image, hat.labels, donor.image, donor.labels)])
     assert isinstance(made, Forged)
     deep = cv2.erode((hat.labels == parts.INDEX["hat"]).view(np.uint8), np.ones((25, 25))) > 0
     assert deep.any()
@@ -238,7 +261,7 @@ def test_a_hat_and_glasses_of_the_target_stay() -> None:
     glasses = face(GLASSES)
     drawn = params(Swapper(reenact="never"), face(TARGET), donor)
     known = Known()
-    Swapper(known).forge([Job("j", 1, drawn, glasses.image, glasses.labels, donor.image, donor.labels)])
+    forge(Swapper(known), [Job("j", 1, drawn, glasses.image, glasses.labels, donor.image, donor.labels)])
     kept = glasses.labels == parts.INDEX["eye_g"]
     assert kept.sum() > 400
     assert (known.shapes[0][kept] == regions.INDEX["glasses"]).all()
@@ -247,9 +270,9 @@ def test_a_hat_and_glasses_of_the_target_stay() -> None:
 def test_networks_that_fail_reject_their_rows() -> None:
     target, donor = face(TARGET), face(DONOR)
     driven = Swapper(Known(reenacted="the network's output is not finite"), reenact="always")
-    assert only(driven.forge([job(driven, target, donor)])) == "reenactment: the network's output is not finite"
+    assert only(forge(driven, [job(driven, target, donor)])) == "reenactment: the network's output is not finite"
     blind = Swapper(Known(generated="the network's output is not finite"), reenact="never")
-    assert only(blind.forge([job(blind, target, donor)])) == "the network's output is not finite"
+    assert only(forge(blind, [job(blind, target, donor)])) == "the network's output is not finite"
 
 
 # --- where the maps are from ------------------------------------------------------------------------------------
@@ -263,7 +286,7 @@ def test_a_reenacted_donor_is_parsed_and_the_target_if_asked(parser: str, parsed
     method.keep_steps = True
     seen: list[int] = []
     known.parse = lambda images: seen.append(len(images)) or [donor.labels, target.labels][: len(images)]  # type: ignore[method-assign,func-returns-value]
-    (made,) = method.forge([job(method, target, donor)])
+    (made,) = forge(method, [job(method, target, donor)])
     assert isinstance(made, Forged)
     assert seen == [parsed]
     assert made.facts["faces_enhanced"] == 1
@@ -277,10 +300,10 @@ def test_a_reenacted_donor_is_parsed_and_the_target_if_asked(parser: str, parsed
 def test_steps_are_kept_only_if_asked_and_as_far_as_a_swap_came() -> None:
     target, donor = face(TARGET), face(DONOR)
     method = Swapper(reenact="never")
-    (made,) = method.forge([job(method, target, donor)])
+    (made,) = forge(method, [job(method, target, donor)])
     assert not made.steps
     method.keep_steps = True
-    (made,) = method.forge([dataclasses.replace(job(method, target, donor), source_labels=target.labels * 0)])
+    (made,) = forge(method, [dataclasses.replace(job(method, target, donor), source_labels=target.labels * 0)])
     assert isinstance(made, Rejection)
     assert list(made.steps) == ["target, cut out", "donor, cut out", "parts of the donor", "parts of the target"]
 
@@ -316,7 +339,7 @@ def test_a_swap_that_the_pack_does_not_take_for_the_donor_is_rejected(tmp_path: 
         method.keep_steps = True
         method._device, method._weights, method._judges = "cpu", weights, {}
         good = job(method, target, donor)
-        (made,) = method.forge([dataclasses.replace(good, params={**good.params, "pack": "buffalo_l"})])
+        (made,) = forge(method, [dataclasses.replace(good, params={**good.params, "pack": "buffalo_l"})])
         return made
 
     made = outcome(Known())
