@@ -5,23 +5,30 @@ Good enough for plausible maps of those four, in seconds and without a checkpoin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
 
 from generators.faces import parser
 from mmtt_build import parts
-from mmtt_build.portraits import draw
+from mmtt_build.portraits import Portrait, draw
 
 SEEDS = (11, 12, 13, 14)
 """Of the portraits that it knows."""
 
 
-def fit() -> dict[str, torch.Tensor]:
-    """The state dict: batch norms calibrated, and the last layer by ridge regression, on the portraits in `SEEDS`."""
+def fit(known: Sequence[Portrait] = (), evenness: float = 0.4) -> dict[str, torch.Tensor]:
+    """The state dict: batch norms calibrated, and the last layer by ridge regression.
+
+    Args:
+        known: portraits of 512 px to do so on; those in `SEEDS` if there are none.
+        evenness: how much small parts count: at 0 every pixel counts the same, at 1 every part.
+    """
     torch.manual_seed(0)
     network = parser.build()
-    known = [draw(seed, 512) for seed in SEEDS]
+    known = known or [draw(seed, 512) for seed in SEEDS]
     pixels = torch.from_numpy(np.stack([face.image for face in known])).permute(0, 3, 1, 2)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -37,7 +44,7 @@ def fit() -> dict[str, torch.Tensor]:
     order = [parts.BISENET_CLASSES.index(name) for name in parts.CLASSES]
     wanted = np.eye(len(order))[np.array(order)[np.stack(small).ravel()]]
     # Small parts count for more than their pixels, or an eye would be skin.
-    weight = (wanted @ np.maximum(wanted.sum(axis=0), 1) ** -0.4)[:, None]
+    weight = (wanted @ np.maximum(wanted.sum(axis=0), 1) ** -evenness)[:, None]
     squares = given.T @ (weight * given)
     ridge = 1e-5 * np.trace(squares) / len(squares) * np.eye(len(squares))
     solved = np.linalg.solve(squares + ridge, given.T @ (weight * wanted))
