@@ -22,9 +22,6 @@ from mmtt_build.parts import LabelMap
 KEPT = ("background", "hair", "earrings")
 """Regions in which the target stays; neck, ears and glasses are generated anew along with the face."""
 
-SPECK_PX = 30
-"""Of 512 px: islands of what is kept, inside the face, that are no larger are a parser's, not hair's."""
-
 LEVELS = 10
 """Of the multi-band blend, 1024 px to 2 px."""
 
@@ -67,10 +64,7 @@ def despeckled(swapped: LabelMap) -> LabelMap:
 
     The default blending closes them by itself.
     """
-    _, island, facts, _ = cv2.connectedComponentsWithStats(regions.select(swapped, KEPT).view(np.uint8))
-    speck = facts[:, cv2.CC_STAT_AREA] <= SPECK_PX
-    speck[0] = False  # everything that is pasted
-    return np.where(speck[island], np.uint8(regions.INDEX["skin"]), swapped)
+    return regions.without_specks(swapped, KEPT, "skin")
 
 
 def blend_multiband(generated: Image, target: Image, swapped: LabelMap) -> Image:

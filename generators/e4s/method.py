@@ -334,6 +334,8 @@ class _Swap:
         if np.count_nonzero(regions.select(target, regions.INNER)) < LEAST["skin"]:
             self.reason = "the target's part map shows no face"
             return
+        # A speck of a parser's in the donor's hair would be seen as a patch of skin in the target's.
+        donor = regions.without_specks(donor, regions.INNER, "background")
         swapped, hole = regions.swap_masks(donor, target, self.job.params["hair_first"])
         self.regions["swapped"] = swapped
         inner = regions.select(swapped, regions.INNER)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,6 +47,9 @@ INNER = ("lips", "brows", "eyes", "nose", "skin", "mouth")
 RESTYLED = (*INNER, "ears", "neck")
 """Regions of which the swap takes the donor's style; the others keep the target's."""
 
+SPECK_PX = 30
+"""Pixels at 512x512: islands that are no larger are a parser's, not a face's."""
+
 _UNPAINTED = 255
 
 
@@ -65,6 +69,14 @@ def select(labels: LabelMap, names: Sequence[str]) -> Mask:
     table = np.zeros(256, np.bool_)
     table[[INDEX[name] for name in names]] = True
     return np.asarray(table[labels], np.bool_)
+
+
+def without_specks(labels: LabelMap, names: Sequence[str], fill: str) -> LabelMap:
+    """A region map (H, W) uint8 in which islands of the named regions of at most `SPECK_PX` belong to another one."""
+    _, island, facts, _ = cv2.connectedComponentsWithStats(select(labels, names).view(np.uint8))
+    speck = facts[:, cv2.CC_STAT_AREA] <= SPECK_PX
+    speck[0] = False  # all that is none of them
+    return np.where(speck[island], np.uint8(INDEX[fill]), labels)
 
 
 def swap_styles(donor: Vectors, target: Vectors, mix_neck: bool = False) -> Vectors:

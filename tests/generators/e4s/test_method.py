@@ -248,6 +248,17 @@ def test_what_a_face_need_not_show_may_be_missing_on_either_side(names: tuple[st
             )
 
 
+def test_a_speck_of_the_donors_face_in_its_hair_is_no_patch_in_the_targets() -> None:
+    target, donor = face(TARGET), face(DONOR)
+    labels = donor.labels.copy()
+    hair = np.argwhere(cv2.erode((labels == parts.INDEX["hair"]).view(np.uint8), np.ones((21, 21))))
+    at = next((y, x) for y, x in hair if target.labels[y, x] == parts.INDEX["hair"])
+    for size, kept in ((4, False), (9, True)):
+        labels[at[0] : at[0] + size, at[1] : at[1] + size] = parts.INDEX["skin"]
+        made = swapped(target, donor._replace(labels=labels), reenact="never")
+        assert made.mask[at] == kept
+
+
 def test_a_hat_and_glasses_of_the_target_stay() -> None:
     donor, hat = face(DONOR), face(HAT)
     method = Swapper(reenact="always")
