@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LABEL_STUDIO := .venv-label-studio
 EVERYTHING := '.[models,dev]'
 DEMO ?= mmtt-demo
 REFERENCE ?= ../shared/reference
@@ -11,7 +12,7 @@ REFERENCE ?= ../shared/reference
 demo: $(VENV)/.base          ## the whole pipeline on drawn portraits, with a contact sheet to look at
 	$(BIN)/mmtt demo $(DEMO)
 
-test: $(VENV)/.all lint      ## everything installed, then the linters and the whole test suite, two files at a time
+test: $(VENV)/.all $(LABEL_STUDIO)/pins.txt lint  ## everything installed, then the linters and the whole test suite, two files at a time
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.all
@@ -30,7 +31,7 @@ parity: $(VENV)/.all         ## networks against recorded outputs: make parity R
 	$(BIN)/python -m tests.parity $(REFERENCE)
 
 clean:
-	rm -rf $(VENV) mmtt-demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LABEL_STUDIO) mmtt-demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 # uv installs in a fifth of pip's time. It reads no pip configuration, so where it cannot reach an index, pip may.
 # --compile-bytecode: a minute once, and networks start in 6 s instead of 15 s where Python may not write its own caches.
@@ -53,3 +54,8 @@ $(VENV)/.base: $(BIN)/uv pyproject.toml constraints.txt
 $(VENV)/.all: $(BIN)/uv pyproject.toml constraints.txt
 	$(call install,$(EVERYTHING),--compile-bytecode)
 	@touch $(VENV)/.base
+
+# The annotation server cannot share our environment; its own takes 1 GB and less than a minute.
+$(LABEL_STUDIO)/pins.txt: $(VENV)/.all annotation/label_studio.txt
+	MMTT_LABEL_STUDIO_ENVIRONMENT=$(LABEL_STUDIO) $(BIN)/mmtt annotate install
+	@touch $@

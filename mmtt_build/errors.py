@@ -53,3 +53,7 @@ class WeightsError(MmttError):
 
 class TermsNotAccepted(MmttError):
     """A checkpoint is there, and nobody has accepted its licence yet."""
+
+
+class ServerError(MmttError):
+    """A Label Studio server does not run, does not answer, or does not accept our token."""
