@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from mmtt_build import __version__
-from mmtt_build.cli import build, qc, weights
+from mmtt_build.cli import annotate, build, qc, weights
 from mmtt_build.cli.common import DryRunOption, WorkersOption, WorkspaceOption, counted, find, group, table
 from mmtt_build.errors import MmttError
 
 app = group("Build datasets of forged faces: forged image, pixel-exact mask, human description.")
 app.add_typer(build.app, name="build")
+app.add_typer(annotate.app, name="annotate")
 app.add_typer(qc.app, name="qc")
 app.add_typer(weights.app, name="weights")
 
