@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from annotation.page.answer import Answer, BadResult, aliases, read
 from mmtt_build.errors import ConfigError
 
-__all__ = ["KEYS", "LANGUAGES", "Answer", "BadResult", "config", "overlay", "read", "task"]
+__all__ = ["KEYS", "LANGUAGES", "PROJECT", "Answer", "BadResult", "config", "overlay", "read", "task"]
 
 Mask = NDArray[np.bool_]
 
@@ -32,6 +32,15 @@ KEYS = {
     "hair": "i", "wrinkle": "w", "freckle": "k", "scar": "r", "dimple": "o",
 }  # fmt: skip
 """The key that ticks a label; with shift the left one of a pair."""
+
+PROJECT = {
+    "enable_empty_annotation": True,  # else Submit is grey without a word; the page's own messages say what is missing
+    "show_skip_button": False,
+    "show_instruction": False,
+    "show_collab_predictions": False,
+    "maximum_annotations": 1,
+}
+"""Settings of a project that goes with the page."""
 
 _CELLS = 8  # the pointer moves the zoom in so many steps each way
 
@@ -52,7 +61,7 @@ def config(language: str = "en", *, max_words: int = 120, blind: bool = False) -
     escaped = {name: escape(text, {'"': "&quot;"}) for name, text in texts.items()}
     rules = "".join(f"<li>{escape(rule.format(words=max_words))}</li>" for rule in words["guideline"])
     values = {name: quoteattr(text) for name, text in texts.items()} | {
-        "pair": quoteattr(_read("pair.html").format(grid="<i></i>" * _CELLS**2, **escaped)),
+        "pair": quoteattr(_read("pair.html").format(language=language, grid="<i></i>" * _CELLS**2, **escaped)),
         "alone": quoteattr(_read("alone.html")),
         "sides": quoteattr(f'<p class="mmtt-hint">{escaped["sides"]}</p>'),
         "rules": quoteattr(f'<ul class="mmtt-rules">{rules}</ul>'),

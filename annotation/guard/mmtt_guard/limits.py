@@ -1,0 +1,68 @@
+"""What a submission must be: its length, its time, and nothing that the page does not send."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+")
+
+FIELDS = {
+    "result", "lead_time", "draft_id", "started_at", "unique_id", "was_cancelled", "project",
+    "parent_prediction", "parent_annotation",
+}  # fmt: skip
+"""What the page sends with an annotation or a draft."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From the environment.
+
+    Attributes:
+        seconds: least time between serving and submission.
+        words: longest description.
+    """
+
+    seconds: float
+    words: int
+
+    @classmethod
+    def load(cls) -> Limits:
+        """Reads MMTT_SECONDS and MMTT_WORDS; without them the protocol's 60 and 120."""
+        return cls(float(os.environ.get("MMTT_SECONDS", 60)), int(os.environ.get("MMTT_WORDS", 120)))
+
+
+def words(text: str) -> int:
+    """Words of a text: between white space, and each Chinese character for itself."""
+    return len(_WORD.findall(text))
+
+
+def texts(result: Any) -> Iterable[str]:
+    """All texts of a result, whichever control they say they are from."""
+    for region in result if isinstance(result, list) else ():
+        value = region.get("value") if isinstance(region, dict) else None
+        typed = value.get("text", ()) if isinstance(value, dict) else ()
+        yield from (str(text) for text in (typed if isinstance(typed, list) else [typed]))
+
+
+def broken_pair(result: Any) -> bool:
+    """Whether a result says only that the pair cannot be judged: that takes no minute."""
+    regions = [region for region in result if isinstance(region, dict)] if isinstance(result, list) else []
+    answers = [region.get("value", {}) for region in regions if region.get("from_name") == "answer"]
+    return answers == [{"choices": ["broken-pair"]}] and not any(texts(result))
+
+
+def refusal(body: Mapping[str, Any], user: int, project: int) -> str | None:
+    """Why a body is not one of the page's for this user and project, or None. Word limits are not for drafts."""
+    if foreign := sorted(set(body) - FIELDS - {"completed_by"}):
+        return f"the page does not send {', '.join(foreign)}"
+    if body.get("completed_by", user) != user:
+        return "an annotation is by whoever sends it"
+    if str(body.get("project") or project) != str(project):
+        return "the task is in another project"
+    if body.get("was_cancelled"):
+        return "no skipping here: 'nothing visible' and 'broken pair' are answers"
+    return None

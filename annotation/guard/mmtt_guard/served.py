@@ -1,0 +1,86 @@
+"""When which task was shown to whom, and when it was submitted: a sqlite file beside the server's data.
+
+It outlives restarts and is shared by all workers of a machine. The time spent on a task begins when it was first
+served, or when the same annotator last submitted another one, whichever is later: tabs side by side gain nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+_TABLE = """CREATE TABLE IF NOT EXISTS served (
+    user INTEGER NOT NULL, task INTEGER NOT NULL, served_at REAL NOT NULL, submitted_at REAL, PRIMARY KEY (user, task)
+) WITHOUT ROWID"""
+
+
+class Served:
+    """The log in one file; times are seconds since 1970 by the server's clock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch(mode=0o600)
+        with self._open() as log:
+            log.execute("PRAGMA journal_mode=WAL")
+            log.execute(_TABLE)
+            log.execute("CREATE INDEX IF NOT EXISTS submitted ON served (user, submitted_at)")
+
+    def mark(self, user: int, task: int, now: float) -> None:
+        """Notes that a task was served; only the first time counts."""
+        with self._open() as log:
+            log.execute("INSERT OR IGNORE INTO served VALUES (?, ?, ?, NULL)", (user, task, now))
+
+    def spent(self, user: int, task: int, now: float) -> float | None:
+        """Seconds spent on a task so far; None where it was submitted before, and nothing is owed any more."""
+        with self._open() as log:
+            return _spent(log, user, task, now)
+
+    def claim(self, user: int, task: int, now: float, least: float) -> float | None:
+        """Notes a submission, unless less than `least` seconds were spent on it.
+
+        One transaction: of two tabs that submit at the same moment, one comes second.
+
+        Returns:
+            The seconds spent where they are too few, else None.
+        """
+        with self._open() as log:
+            log.execute("BEGIN IMMEDIATE")
+            spent = _spent(log, user, task, now)
+            if spent is not None and spent < least:
+                return spent
+            if spent is not None:
+                log.execute("UPDATE served SET submitted_at = ? WHERE user = ? AND task = ?", (now, user, task))
+            return None
+
+    def release(self, user: int, task: int, claimed: float) -> None:
+        """Takes back a claim made at `claimed`: the server did not accept the submission."""
+        with self._open() as log:
+            log.execute(
+                "UPDATE served SET submitted_at = NULL WHERE user = ? AND task = ? AND submitted_at = ?",
+                (user, task, claimed),
+            )
+
+    def rows(self, since: float) -> Iterator[dict[str, Any]]:
+        """What was served or submitted from a time on, in no order."""
+        with self._open() as log:
+            log.row_factory = sqlite3.Row
+            for row in log.execute("SELECT * FROM served WHERE max(served_at, ifnull(submitted_at, 0)) >= ?", (since,)):
+                yield dict(row)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path, timeout=30)) as log, log:
+            yield log
+
+
+def _spent(log: sqlite3.Connection, user: int, task: int, now: float) -> float | None:
+    row = log.execute("SELECT served_at, submitted_at FROM served WHERE user = ? AND task = ?", (user, task)).fetchone()
+    if row is None:
+        return 0.0
+    if row[1] is not None:
+        return None
+    (last,) = log.execute("SELECT max(submitted_at) FROM served WHERE user = ?", (user,)).fetchone()
+    return max(0.0, now - max(row[0], last or 0.0))
