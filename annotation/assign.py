@@ -1,0 +1,166 @@
+"""Who describes what: pairs, repeats and controls dealt to annotators and cut into batches. Pure, seeded, stable."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from mmtt_build.seeds import digest, ranks
+
+
+class Kind(StrEnum):
+    """What a task is for; the annotator is not told."""
+
+    PAIR = "pair"
+    REPEAT = "repeat"
+    CONTROL = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A forgery that needs a description.
+
+    Attributes:
+        forgery_id: of the forgery.
+        base_id: the pristine that it was made from.
+        method: with `split` the stratum that every annotator gets a like share of.
+        split: train, val or test.
+    """
+
+    forgery_id: str
+    base_id: str
+    method: str
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One task of one annotator.
+
+    Attributes:
+        task_id: derives from the seed and the columns below it, and says nothing about the kind.
+        kind: a pair; a repeat, the pair of another annotator once more; or a control, a pristine shown as forged.
+        forgery_id: None for a control.
+        base_id: the pristine.
+        annotator: pseudonymous id.
+        batch: number within the annotator's batches, from 1.
+    """
+
+    task_id: str
+    kind: Kind
+    forgery_id: str | None
+    base_id: str
+    annotator: str
+    batch: int = 0
+
+
+def first(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
+    """So many of the pairs, of each stratum its share; all of them if `count` is 0."""
+    return list(pairs) if not count else _share(pairs, count, seed, "first")
+
+
+def assign(
+    pairs: Sequence[Pair],
+    annotators: Sequence[str],
+    *,
+    seed: int,
+    batch_size: int,
+    repeats: float,
+    controls: float,
+    load: Mapping[str, int],
+    batches: Mapping[str, int],
+    taken: Collection[str] = (),
+) -> list[Assignment]:
+    """Deals pairs to annotators: of every stratum each gets the same number, one more or less.
+
+    Args:
+        pairs: in any order; the order does not matter.
+        annotators: pseudonymous ids, at least one.
+        seed: another one, other assignments.
+        batch_size: most tasks of a batch; an annotator's batches are of one size.
+        repeats: share of the pairs that another annotator gets, too; none where there is one annotator only.
+        controls: controls as a share of the pairs.
+        load: tasks that annotators have already; who has fewer comes first where that is all the same.
+        batches: number of batches that annotators have already; new ones follow.
+        taken: ids of tasks that exist; they are not assigned again.
+
+    Returns:
+        The new assignments, by annotator and batch and in the order in which they are to be worked on.
+    """
+
+    def order(item: Pair) -> tuple[str, str, int]:
+        return item.method, item.split, rank[item.forgery_id]
+
+    names = [pair.forgery_id for pair in pairs]
+    rank = dict(zip(names, map(int, ranks(names, seed, "assign")), strict=True))
+    dealer = _Dealer(annotators, load)
+    made = [
+        _task(seed, Kind.PAIR, pair, dealer.deal((pair.method, pair.split), ())) for pair in sorted(pairs, key=order)
+    ]
+    first_has = {task.forgery_id: task.annotator for task in made}
+    if len(annotators) > 1:
+        dealer = _Dealer(annotators, load)
+        for pair in _share(pairs, round(repeats * len(pairs)), seed, "repeat"):
+            stratum = (pair.method, pair.split)
+            made.append(_task(seed, Kind.REPEAT, pair, dealer.deal(stratum, {first_has[pair.forgery_id]})))
+    sees = defaultdict(set)
+    for task in made:
+        sees[task.base_id].add(task.annotator)
+    bases = {pair.base_id: pair for pair in sorted(pairs, key=order)}
+    dealer = _Dealer(annotators, load)
+    shown = _share(list(bases.values()), round(controls * len(pairs)), seed, "control")
+    made.extend(_task(seed, Kind.CONTROL, pair, dealer.deal((), sees[pair.base_id])) for pair in shown)
+    return list(_batched([task for task in made if task.task_id not in taken], seed, batch_size, batches))
+
+
+def _task(seed: int, kind: Kind, pair: Pair, annotator: str) -> Assignment:
+    forgery = None if kind is Kind.CONTROL else pair.forgery_id
+    name = digest(seed, "task", kind, forgery or pair.base_id, annotator)[:16]
+    return Assignment(name, kind, forgery, pair.base_id, annotator)
+
+
+class _Dealer:
+    """Gives each next item to who has the fewest of its stratum, then the fewest in all."""
+
+    def __init__(self, annotators: Sequence[str], load: Mapping[str, int]) -> None:
+        self.annotators = annotators
+        self.load = load
+        self.of_stratum: Counter[tuple[str, tuple[str, ...]]] = Counter()
+        self.total: Counter[str] = Counter()
+
+    def deal(self, stratum: tuple[str, ...], barred: Collection[str]) -> str:
+        """The annotator who gets the item: one who is not barred, if there is any."""
+        free = [name for name in self.annotators if name not in barred] or self.annotators
+        chosen = min(
+            free, key=lambda name: (self.of_stratum[name, stratum], self.total[name], self.load.get(name, 0), name)
+        )
+        self.of_stratum[chosen, stratum] += 1
+        self.total[chosen] += 1
+        return chosen
+
+
+def _share(pairs: Sequence[Pair], count: int, seed: int, purpose: str) -> list[Pair]:
+    """So many pairs, evenly from all strata; the draw has nothing to do with who was dealt what."""
+    names = [pair.forgery_id for pair in pairs]
+    rank = dict(zip(names, map(int, ranks(names, seed, purpose)), strict=True))
+    ordered = sorted(pairs, key=lambda pair: (pair.method, pair.split, rank[pair.forgery_id]))
+    count = min(count, len(ordered))
+    return [ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)]
+
+
+def _batched(
+    tasks: Sequence[Assignment], seed: int, batch_size: int, batches: Mapping[str, int]
+) -> Iterator[Assignment]:
+    of: dict[str, list[Assignment]] = defaultdict(list)
+    for _, task in sorted(
+        zip(map(int, ranks([task.task_id for task in tasks], seed, "order")), tasks, strict=True), key=lambda x: x[0]
+    ):
+        of[task.annotator].append(task)
+    for annotator in sorted(of):
+        mine = of[annotator]
+        size = math.ceil(len(mine) / math.ceil(len(mine) / batch_size))
+        for i, task in enumerate(mine):
+            yield replace(task, batch=batches.get(annotator, 0) + 1 + i // size)
