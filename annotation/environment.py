@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from annotation.process import locked, wait
 from mmtt_build.errors import ConfigError, ServerError
@@ -63,17 +64,17 @@ def make(folder: Path, say: Callable[[str], None]) -> bool:
         )
     folder.mkdir(parents=True, exist_ok=True)
     busy = ServerError(f"{folder} is being made by another process", "wait until it is done")
-    with locked(folder / "lock", busy):
+    with locked(folder / "lock", busy) as lock:
         if ready(folder):
             return False
         (folder / "pins.txt").unlink(missing_ok=True)
         say(f"installing Label Studio {VERSION} into {folder}: 1 GB, once, one to three minutes")
-        _install(folder, say)
+        _install(folder, lock, say)
         shutil.copyfile(PINS, folder / "pins.txt")
     return True
 
 
-def _install(folder: Path, say: Callable[[str], None]) -> None:
+def _install(folder: Path, lock: int, say: Callable[[str], None]) -> None:
     python = folder / "venv" / "bin" / "python"
     ours = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     uv = shutil.which("uv", path=ours)  # three times as fast; it reads no pip configuration, so pip may still succeed
@@ -82,8 +83,8 @@ def _install(folder: Path, say: Callable[[str], None]) -> None:
         ways.insert(0, [uv, "pip", "install", "--python", python, "--requirement", PINS])
     log = folder / "install.log"
     with log.open("wb") as output:
-        if _run([sys.executable, "-m", "venv", "--clear", folder / "venv"], output, say) and any(
-            _run(way, output, say) for way in ways
+        if _run([sys.executable, "-m", "venv", "--clear", folder / "venv"], output, lock, say) and any(
+            _run(way, output, lock, say) for way in ways
         ):
             return
     words = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
@@ -93,13 +94,11 @@ def _install(folder: Path, say: Callable[[str], None]) -> None:
     )
 
 
-def _run(command: Sequence[str | Path], output: object, say: Callable[[str], None]) -> bool:
+def _run(command: Sequence[str | Path], output: IO[bytes], lock: int, say: Callable[[str], None]) -> bool:
     process = subprocess.Popen(
-        [str(word) for word in command],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,  # type: ignore[call-overload]
-    )
+        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        pass_fds=(lock,),
+    )  # fmt: skip
     try:
         wait(lambda: process.poll() is not None, INSTALL_S, lambda s: say(f"  still installing, {s:.0f} s"))
     finally:  # Ctrl-C, or half an hour

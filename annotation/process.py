@@ -48,8 +48,8 @@ def wait(until: Callable[[], bool], limit_s: float, tell: Callable[[float], None
 
 
 @contextmanager
-def locked(path: Path, busy: ServerError) -> Iterator[None]:
-    """Holds a lock file.
+def locked(path: Path, busy: ServerError) -> Iterator[int]:
+    """Holds a lock file; its descriptor, passed on to a child, keeps it as long as the child lives.
 
     Raises:
         ServerError: `busy`, where another process holds it.
@@ -58,7 +58,7 @@ def locked(path: Path, busy: ServerError) -> Iterator[None]:
     if descriptor is None:
         raise busy
     try:
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -143,6 +143,7 @@ class Service:
                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, pass_fds=(descriptor,),
                 )  # fmt: skip
             os.write(descriptor, str(process.pid).encode())
+            process.returncode = 0  # it is meant to outlive this object, which would complain
         finally:
             os.close(descriptor)
 

@@ -35,19 +35,26 @@ def serve(
     postgres: Annotated[
         str | None, typer.Option(help="URL of a database instead of sqlite, without password: that is $PGPASSWORD.")
     ] = None,
+    guard: Annotated[
+        bool, typer.Option("--guard/--no-guard", help="Hold annotators to the recipe's limits and to their own work.")
+    ] = True,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop the server on Ctrl-C.")] = False,
     workspace: WorkspaceOption = None,
 ) -> None:
     """Start a local Label Studio with the images of the workspace; install and set up what is missing."""
     from annotation import environment
     from annotation.server import postgres_url
-    from mmtt_build.stages.serve import local
+    from mmtt_build.stages.serve import guarded, local
 
     found = find(workspace)
     address = postgres_url(postgres) if postgres is not None else None
     server = local(found, make=True)
     environment.make(server.environment, typer.echo)
-    started = server.start(host=host, port=port, image_port=image_port, postgres=address, say=typer.echo)
+    settings, variables = guarded(found, server) if guard else (None, None)
+    started = server.start(
+        host=host, port=port, image_port=image_port, postgres=address, guard=settings, variables=variables,
+        say=typer.echo,
+    )  # fmt: skip
     access = server.access
     typer.echo(
         f"Label Studio {access.version} {'runs' if started else 'runs already'}: {access.url}\n"
@@ -55,6 +62,8 @@ def serve(
         f"images:  of {found.root}, on port {access.image_port}\n"
         f"data:    {server.data}"
     )
+    if started and guard:
+        typer.echo(f"guard:   {found.recipe.qc.min_observation_s:g} s a pair, {found.recipe.qc.max_words} words")
     if access.host not in ("127.0.0.1", "localhost"):
         typer.echo("note:    others can reach it, and it speaks no TLS: put a reverse proxy before it")
     if foreground:

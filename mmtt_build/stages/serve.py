@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from annotation import environment
+from annotation import environment, guard
 from annotation.access import Answer, Connection, ask, from_environment
 from annotation.server import Server
 from mmtt_build.errors import ServerError
@@ -54,6 +54,12 @@ def local(workspace: Workspace, *, make: bool = False, lost: bool = False) -> Se
             f"mmtt annotate restore BACKUP, or set {HOME}, or remove {pointer} for a new server",
         )
     return Server(data, workspace.root, environment.default())
+
+
+def guarded(workspace: Workspace, server: Server) -> tuple[Path, dict[str, str]]:
+    """What the guard needs at the server's start: its settings, and variables with the recipe's limits."""
+    qc, log = workspace.recipe.qc, server.data / "served.sqlite3"
+    return guard.SETTINGS, guard.variables(log, seconds=qc.min_observation_s, max_words=qc.max_words)
 
 
 def connection(workspace: Workspace) -> Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import re
@@ -10,6 +11,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -24,7 +26,7 @@ import pytest
 from annotation import environment
 from annotation.access import TOKEN, URL, Answer
 from annotation.process import Service
-from mmtt_build.errors import ConfigError
+from mmtt_build.errors import ConfigError, ServerError
 from mmtt_build.stages.serve import State
 
 POISON = {
@@ -64,11 +66,16 @@ def secrets_of(studio) -> list[str]:
     return [access.password, access.token, access.image_key, key[1]]
 
 
+def is_guarded(studio) -> bool:
+    return httpx.get(f"{studio.access.url}/mmtt/page.js", trust_env=False).status_code == 200
+
+
 def test_one_command_makes_a_server_to_log_in_to(begun):
     studio, done = begun
     access = studio.access
     assert f"Label Studio {environment.VERSION} runs: {access.url}\n" in done.stdout
     assert f"log in:  {access.username}, with the password in {studio.data / 'access.json'}\n" in done.stdout
+    assert "guard:   60 s a pair, 120 words\n" in done.stdout
     assert (access.host, access.username) == ("127.0.0.1", "admin@mmtt.local")
     with studio.client() as client:
         assert client.users.whoami().email == access.username
@@ -81,6 +88,7 @@ def test_one_command_makes_a_server_to_log_in_to(begun):
         }
         browser.post("/user/login/", data=form, headers={"Referer": access.url})
         assert browser.get("/api/current-user/whoami").json()["email"] == access.username
+    assert is_guarded(studio)
 
 
 def test_only_the_owner_can_read_its_files(studio):
@@ -238,11 +246,12 @@ def test_a_busy_port_is_named_and_nothing_is_started(studio):
 def test_ctrl_c_ends_a_server_in_the_foreground(studio):
     studio("stop")
     process = subprocess.Popen(
-        studio.command("serve", "--foreground"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=studio.environment, cwd=studio.workspace.root,
+        studio.command("serve", "--foreground", "--no-guard"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=studio.environment, cwd=studio.workspace.root,
     )  # fmt: skip
     assert any("Ctrl-C stops it" in line for line in iter(process.stdout.readline, ""))
     assert studio("status").returncode == 0
+    assert not is_guarded(studio)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, "stopped; what is done is kept" in said) == (130, True)
@@ -262,6 +271,8 @@ def test_a_backup_brings_back_what_was_deleted(studio, tmp_path):
         client.projects.delete(id=of)
     assert "the server runs\n  -> mmtt annotate stop" in studio("restore", file, "--replace").stderr
     studio("stop")
+    with zipfile.ZipFile(file) as archive:
+        assert {"served.sqlite3", "label-studio/label_studio.sqlite3", "label-studio/.env"} < set(archive.namelist())
     refused = studio("restore", file)
     assert (refused.returncode, "restore --replace keeps it aside" in refused.stderr) == (2, True)
     done = studio("restore", file, "--replace")
@@ -400,3 +411,32 @@ def test_a_process_number_that_somebody_else_has_now_is_left_alone(tmp_path):
         assert (of.pid(), of.stop()) == (None, False)
         assert bystander.poll() is None
         bystander.kill()
+
+
+def test_an_environment_that_is_being_made_is_waited_for(tmp_path):
+    """Even if whoever began to make it was killed, and left pip at work."""
+    (tmp_path / "lock").touch()
+    with (tmp_path / "lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with subprocess.Popen(["sleep", "60"], pass_fds=(file.fileno(),)) as orphan:
+            file.close()
+            with pytest.raises(ServerError, match="is being made by another process"):
+                environment.make(tmp_path, print)
+            orphan.kill()
+    assert not (tmp_path / "venv").exists()
+
+
+def test_packages_that_cannot_be_had_are_said(tmp_path, monkeypatch):
+    for name in ("UV_INDEX_URL", "PIP_INDEX_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/simple")
+    for name, value in {
+        "UV_NO_CACHE": "1",
+        "UV_HTTP_RETRIES": "0",
+        "PIP_RETRIES": "0",
+        "PIP_EXTRA_INDEX_URL": "",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ServerError, match=rf"Label Studio {environment.VERSION} could not be installed: .+") as refused:
+        environment.make(tmp_path / "new", lambda line: None)
+    assert str(tmp_path / "new" / "install.log") in refused.value.remedy
+    assert not environment.ready(tmp_path / "new")
