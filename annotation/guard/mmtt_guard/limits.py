@@ -44,8 +44,8 @@ def texts(result: Any) -> Iterable[str]:
     """All texts of a result, whichever control they say they are from."""
     for region in result if isinstance(result, list) else ():
         value = region.get("value") if isinstance(region, dict) else None
-        typed = value.get("text", ()) if isinstance(value, dict) else ()
-        yield from (str(text) for text in (typed if isinstance(typed, list) else [typed]))
+        typed = value.get("text", []) if isinstance(value, dict) else []
+        yield from map(str, typed if isinstance(typed, list) else [typed])
 
 
 def broken_pair(result: Any) -> bool:

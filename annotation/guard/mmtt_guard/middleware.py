@@ -69,7 +69,7 @@ class Guard:
             return None
         name = request.resolver_match.view_name
         body: Any = {}
-        if request.method in ("POST", "PATCH") and name not in roles.PUBLIC:
+        if (request.method, name) in roles.WRITES and name not in roles.PUBLIC and request.method != "DELETE":
             # Other content types would be read by the view otherwise than here.
             if request.content_type != "application/json":
                 return _refuse(415, "annotators' work is sent as JSON")
