@@ -56,12 +56,12 @@ class Handler(SimpleHTTPRequestHandler):
         return super().send_head()
 
     def end_headers(self) -> None:
-        """Adds who may fetch it, and for how long it is good."""
+        """Adds who may fetch it, and that a copy must be asked about before it is shown: forgeries may be made anew."""
         headers = getattr(self, "headers", {})  # a request that is none has no headers
         if (origin := headers.get("Origin")) in self.access.origins:
             self.send_header("Access-Control-Allow-Origin", str(origin))
         self.send_header("Vary", "Origin")
-        self.send_header("Cache-Control", "private, max-age=3600")
+        self.send_header("Cache-Control", "private, no-cache")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
         super().end_headers()

@@ -116,9 +116,11 @@ class Server:
 
         Raises:
             ConfigError: a port is taken, or the address is not one of this machine.
-            ServerError: it does not come up; the message has its last words.
+            ServerError: it does not come up, and the message has its last words; or somebody else is just starting it.
         """
         if self.label_studio.pid() and self.images.pid():
+            if problem := self.ask().problem:
+                raise ServerError(f"the server was started before: {problem}", "wait a little, or mmtt annotate stop")
             return False
         self.stop()  # half a server
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)

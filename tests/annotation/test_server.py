@@ -121,6 +121,15 @@ def test_a_second_serve_says_that_it_runs(studio):
     assert service(studio, "label-studio").pid() == pid
 
 
+def test_a_second_serve_says_that_it_does_not_answer_yet(studio):
+    os.kill(service(studio, "label-studio").pid(), signal.SIGSTOP)
+    try:
+        again = studio("serve")
+    finally:
+        os.kill(service(studio, "label-studio").pid(), signal.SIGCONT)
+    assert (again.returncode, "does not answer" in again.stderr) == (1, True)
+
+
 def test_status_says_who_we_are(studio):
     said = studio("status")
     assert said.returncode == 0
