@@ -98,21 +98,20 @@ def assign(
     rank = dict(zip(names, map(int, ranks(names, seed, "assign")), strict=True))
     dealer = _Dealer(annotators, load)
     made = [
-        _task(seed, Kind.PAIR, pair, dealer.deal((pair.method, pair.split), ())) for pair in sorted(pairs, key=order)
+        _task(seed, Kind.PAIR, pair, dealer.deal((Kind.PAIR, pair.method, pair.split), ()))
+        for pair in sorted(pairs, key=order)
     ]
     first_has = {task.forgery_id: task.annotator for task in made}
     if len(annotators) > 1:
-        dealer = _Dealer(annotators, load)
         for pair in _share(pairs, round(repeats * len(pairs)), seed, "repeat"):
-            stratum = (pair.method, pair.split)
+            stratum = (Kind.REPEAT, pair.method, pair.split)
             made.append(_task(seed, Kind.REPEAT, pair, dealer.deal(stratum, {first_has[pair.forgery_id]})))
     sees = defaultdict(set)
     for task in made:
         sees[task.base_id].add(task.annotator)
     bases = {pair.base_id: pair for pair in sorted(pairs, key=order)}
-    dealer = _Dealer(annotators, load)
     shown = _share(list(bases.values()), round(controls * len(pairs)), seed, "control")
-    made.extend(_task(seed, Kind.CONTROL, pair, dealer.deal((), sees[pair.base_id])) for pair in shown)
+    made.extend(_task(seed, Kind.CONTROL, pair, dealer.deal((Kind.CONTROL,), sees[pair.base_id])) for pair in shown)
     return list(_batched([task for task in made if task.task_id not in taken], seed, batch_size, batches))
 
 
