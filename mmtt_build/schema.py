@@ -96,7 +96,7 @@ ANNOTATIONS = pa.schema(
     [
         ("annotation_id", pa.string()),
         ("forgery_id", pa.string()),
-        ("answer", pa.string()),  # described | nothing-visible | broken-pair
+        ("answer", pa.string()),  # described | nothing-visible | broken-pair; deleted | unreadable: no longer an answer
         ("description", pa.string()),  # the annotator's own words
         ("language", pa.string()),
         ("labels", pa.list_(pa.int8(), 21)),
@@ -105,6 +105,45 @@ ANNOTATIONS = pa.schema(
         ("origin", pa.string()),  # human | scripted (a stand-in; never presented as human)
     ]
 )
+
+TASKS = pa.schema(
+    [
+        ("task_id", pa.string()),  # says nothing about the kind: annotators can see it
+        ("kind", pa.string()),  # pair | repeat (another annotator's pair once more) | control (a pristine as forged)
+        ("forgery_id", pa.string()),  # null for a control
+        ("base_id", pa.string()),
+        ("annotator", pa.string()),  # pseudonymous id
+        ("batch", pa.int32()),
+        ("project", pa.string()),  # its title on the server
+        ("language", pa.string()),
+        ("blind", pa.bool_()),  # the forged image alone first
+    ]
+)
+
+SUBMISSIONS = pa.schema(
+    [
+        ("annotation_id", pa.string()),
+        ("task_id", pa.string()),
+        ("project", pa.string()),
+        ("kind", pa.string()),  # as in TASKS, or null where the task is none of ours
+        ("status", pa.string()),  # ok | unreadable (not what the page sends) | unknown-task | deleted
+        ("reason", pa.string()),
+        ("annotator", pa.string()),  # who submitted it
+        ("answer", pa.string()),  # as in ANNOTATIONS; null unless ok
+        ("description", pa.string()),
+        ("language", pa.string()),
+        ("labels", pa.list_(pa.int8(), 21)),
+        ("sides", pa.list_(pa.string())),  # subject's sides of paired labels, e.g. "eye.left"
+        ("first", pa.string()),  # of a blind pass: traces | none; null without one
+        ("lead_time_s", pa.float64()),  # as the browser counts it
+        ("observation_s", pa.float32()),
+        ("created_at", pa.timestamp("us", "UTC")),  # by the server's clock, like the next two
+        ("updated_at", pa.timestamp("us", "UTC")),
+        ("served_at", pa.timestamp("us", "UTC")),  # first sight of the task, or null without the guard's log
+        ("result", pa.string()),  # JSON, as it came
+    ]
+)
+"""All that came back, repeats and controls too; what describes a forgery is in ANNOTATIONS besides."""
 
 FINDING = pa.struct([("rule", pa.string()), ("severity", pa.string()), ("message", pa.string())])
 

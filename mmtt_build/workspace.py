@@ -102,6 +102,16 @@ class Workspace:
         return self._table("forgeries", schema.FORGERIES)
 
     @cached_property
+    def tasks(self) -> Table:
+        """Which annotator is to describe which pair."""
+        return self._table("tasks", schema.TASKS)
+
+    @cached_property
+    def submissions(self) -> Table:
+        """What came back from the annotation server, repeats and controls included."""
+        return self._table("submissions", schema.SUBMISSIONS)
+
+    @cached_property
     def annotations(self) -> Table:
         """Descriptions, in the annotators' own words."""
         return self._table("annotations", schema.ANNOTATIONS)

@@ -130,3 +130,6 @@ def restore(
 
     aside = run(local(find(workspace), make=True, lost=True), file, over=replace)
     typer.echo(f"restored{f'; the old data is in {aside}' if aside else ''}\nnext: mmtt annotate serve")
+
+
+from mmtt_build.cli import annotate_work as annotate_work  # noqa: E402 - its commands join the group

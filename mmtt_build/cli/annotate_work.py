@@ -1,0 +1,113 @@
+"""`mmtt annotate push`, `pull` and `progress`: work out to annotators, and back."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmtt_build.cli.annotate import app
+from mmtt_build.cli.common import DryRunOption, WorkspaceOption, counted, find, table
+
+
+@app.command()
+def push(
+    annotators: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="CSV, email,name a line: who gets new pairs. [default: all known]"
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(min=0, help="New pairs. [default: all]", show_default=False)] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="Most tasks of a project.")] = 500,
+    repeats: Annotated[float, typer.Option(min=0, max=1, help="Share of pairs for a second annotator, too.")] = 0.05,
+    controls: Annotated[float, typer.Option(min=0, max=1, help="Untouched pairs, as a share of the pairs.")] = 0.02,
+    blind: Annotated[bool, typer.Option("--blind", help="New pairs: the forged image alone first.")] = False,
+    images_url: Annotated[
+        str, typer.Option(help="Address of the workspace's folder. [default: the local server's]", show_default=False)
+    ] = "",
+    dry_run: DryRunOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Give pairs that need a description to annotators; run it again to mend what the server lacks."""
+    from mmtt_build.stages.push import Options
+    from mmtt_build.stages.push import push as run
+
+    options = Options(count, batch_size, repeats, controls, blind)
+    result = run(find(workspace), annotators=annotators, options=options, images_url=images_url, dry_run=dry_run)
+    who = sorted(result.batches)
+    kinds, methods = ("pair", "repeat", "control"), sorted({method for _, method in result.methods} - {"control"})
+    if who:
+        table(
+            ("annotator", "batches", "pairs", "repeats", "controls", *methods),
+            (
+                (name, result.batches[name], *(result.assigned[name, kind] for kind in kinds),
+                 *(result.methods[name, method] for method in methods))
+                for name in who
+            ),
+        )  # fmt: skip
+    total = Counter[str]()
+    for (_, kind), number in result.assigned.items():
+        total[kind] += number
+    said = ", ".join(f"{total[kind]:,} {kind}s" for kind in kinds)
+    typer.echo(f"push: {said} {'would be' if dry_run else ''} new".replace("  ", " "))
+    if result.changes is None:
+        return
+    done = result.changes
+    typer.echo(
+        f"server: {result.open:,} open tasks, {done.imported:,} imported, {done.mended:,} mended, "
+        f"{done.doubled:,} doubles deleted"
+    )
+    for name in done.unknown[:12]:
+        typer.echo(f"warning: not a task of ours, left alone: {name}", err=True)
+    if result.strangers:
+        typer.echo(
+            f"warning: no account on the server yet: {', '.join(result.strangers)}\n"
+            "  -> the server's page Organization has a link for them; they sign up with the address in the file",
+            err=True,
+        )
+    typer.echo("next: mmtt annotate pull, mmtt annotate progress")
+
+
+@app.command()
+def pull(workspace: WorkspaceOption = None) -> None:
+    """Bring what annotators submitted, changed or deleted since the last pull into the tables."""
+    from mmtt_build.stages.pull import pull as run
+
+    result = run(find(workspace))
+    new = ", ".join(f"{number:,} {kind}s" for kind, number in sorted(result.new.items())) or "nothing"
+    typer.echo(f"pull: {new} new, {result.changed:,} changed, {result.deleted:,} deleted on the server")
+    counted(result.reasons)
+    for title in result.missing:
+        typer.echo(f"warning: project {title} is not on the server; what came from it is kept", err=True)
+    typer.echo("next: mmtt qc audit")
+
+
+@app.command()
+def progress(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False, workspace: WorkspaceOption = None
+) -> None:
+    """Show how far each annotator is with each batch, as of the last pull."""
+    from dataclasses import asdict
+
+    from mmtt_build.stages.pull import standing
+
+    rows = standing(find(workspace))
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    table(
+        ("annotator", "batch", "tasks", "done", "today", "per hour", "hours left", "last"),
+        (
+            (row.annotator, row.batch, row.tasks, row.done, row.today, _round(row.per_hour), _round(row.hours_left),
+             (row.last or "-")[:16])
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _round(number: float | None) -> str:
+    return "-" if number is None else f"{number:.1f}"
