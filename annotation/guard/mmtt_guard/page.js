@@ -1,6 +1,6 @@
 // The counter of words and seconds, and the keys of the comparator. Only on our page: elsewhere it does nothing.
 (() => {
-  const WORD = /[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff]+/g;
+  const WORD = /[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff\u3001-\u303f\uff01-\uff0f\uff1a-\uff20]+/g;
   const SAYS = {
     en: { words: "words", wait: "s to look", ready: "ready: Ctrl+Enter", keys: "1 2 3 view · Space hold · Z zoom · / write · Esc leave · Alt+1 in the text" },
     zh: { words: "字", wait: "秒后可提交", ready: "可以提交：Ctrl+Enter", keys: "1 2 3 视图 · 空格 对比 · Z 缩放 · / 写字 · Esc 离开 · 输入时加 Alt" },

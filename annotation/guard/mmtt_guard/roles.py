@@ -102,8 +102,9 @@ def _projects(view: str, kwargs: Mapping[str, Any], query: Any, body: Mapping[st
     if body.get("project") is not None:
         yield int(body["project"])
     for name in ("view", "tabID", "tab"):
-        for tab in (*query.getlist(name), *([body[name]] if body.get(name) is not None else [])):
-            yield first(View.objects.filter(id=int(tab)))
+        for tab in map(int, (*query.getlist(name), *([body[name]] if body.get(name) is not None else []))):
+            if tab > 0:  # the editor's number of the tab that is not made yet is 0, which the server takes for none
+                yield first(View.objects.filter(id=tab))
 
 
 def own(data: Any, view: str, user: Any) -> Any:
