@@ -10,6 +10,8 @@ import csv
 import fcntl
 import os
 import re
+import struct
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -212,10 +214,11 @@ def _alone(workspace: Workspace) -> Iterator[None]:
     """Two pushes at once would both find the same pairs without a task."""
     lock = os.open(workspace.root, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError("another push of this workspace is running", "wait for it to end") from error
         yield
-    except BlockingIOError as error:
-        raise ConfigError("another push of this workspace is running", "wait for it to end") from error
     finally:
         os.close(lock)
 
@@ -314,15 +317,27 @@ class _Data:
             mask = masks.from_grey(images.decode_stored(path.read_bytes(), grey=True))
         except (OSError, BadImage) as error:
             raise StoreError(f"{path}: {error}", "restore it from a backup") from error
-        overlay = self.workspace.image_path("overlays", row["forgery_id"])
-        store.write_file(self.workspace.root / overlay, _png(page.overlay(mask)))
+        overlay = self.workspace.root / self.workspace.image_path("overlays", row["forgery_id"])
+        if not overlay.is_file():
+            store.write_file(overlay, _png(page.overlay(mask)))
         return page.task(task, **self.links(task), mask=mask)
 
 
 def _png(rgba: images.Image) -> bytes:
-    """PNG of (H, W, 4) uint8 RGBA. Few flat colours: 2 kB in 2 ms."""
-    level = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
-    return cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), level)[1].tobytes()
+    """PNG of an overlay (H, W, 4) uint8 RGBA in which all pixels of one alpha have one colour: 2 kB.
+
+    The alpha is the index into a palette: one channel is deflated in a tenth of the time of four.
+    """
+    alpha = np.ascontiguousarray(rgba[..., 3])
+    palette = np.zeros((256, 3), np.uint8)
+    for value in np.flatnonzero(cv2.calcHist([alpha], [0], None, [256], [0, 256])):
+        palette[value] = rgba[..., :3].reshape(-1, 3)[np.argmax(alpha == value)]
+    grey = images.encode_grey(alpha)
+    header = bytearray(grey[16:29])
+    header[9] = 3  # the colour type: a palette instead of grey
+    chunks = ((b"IHDR", bytes(header)), (b"PLTE", palette.tobytes()), (b"tRNS", bytes(range(256))))
+    made = (struct.pack(">I", len(d)) + name + d + struct.pack(">I", zlib.crc32(name + d)) for name, d in chunks)
+    return b"".join([grey[:8], *made, grey[33:]])
 
 
 def _reconcile(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import signal
 import stat
@@ -21,6 +23,7 @@ import numpy as np
 import pytest
 
 from annotation import page
+from annotation.access import TOKEN, URL
 from mmtt_build import images, masks, parts, store
 from mmtt_build.errors import ConfigError
 from mmtt_build.records import SIZE
@@ -131,6 +134,12 @@ class Work:
                 for task in client.tasks.list(project=number, page_size=100)
             }
 
+    def number(self, task: str) -> int:
+        (title,) = {row["project"] for row in self.assigned() if row["task_id"] == task}
+        with self.studio.client() as client:
+            there = client.tasks.list(project=self.projects()[title], fields="task_only", include="id,data")
+            return next(found.id for found in there if found.data["pair_id"] == task)
+
     def of(self, annotator: str, kind: str) -> list[str]:
         return [row["task_id"] for row in self.assigned() if (row["annotator"], row["kind"]) == (annotator, kind)]
 
@@ -144,7 +153,7 @@ class Work:
 
     def answer(self, session: httpx.Client, task: str, result: list[dict[str, Any]], **more: Any) -> int:
         """Looks at a task for as long as the guard asks, and submits; the annotation's number."""
-        number = self.numbers()[task]
+        number = self.number(task)
         session.get(f"/api/tasks/{number}/").raise_for_status()
         time.sleep(WAIT_S + 0.3)
         sent = session.post(f"/api/tasks/{number}/annotations/", json={"result": result, "lead_time": 75.5, **more})
@@ -317,6 +326,27 @@ def test_what_somebody_changed_on_the_server_is_mended(work):
         assert found.label_config == page.config("en")
         assert found.description.startswith("annotators: ana@lab.example\n")
         assert client.tasks.get(id=str(there[1].id)).data == there[1].data
+
+
+def test_two_pushes_at_once_and_a_lab_without_images_are_refused(work, monkeypatch):
+    monkeypatch.setenv(HOME, str(work.studio.home))
+    lock = os.open(work.workspace.root, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(ConfigError, match="another push of this workspace is running"):
+            push(work.workspace, annotators=work.people)
+    finally:
+        os.close(lock)
+    monkeypatch.setenv(URL, work.studio.access.url)
+    monkeypatch.setenv(TOKEN, work.studio.access.token)
+    with pytest.raises(ConfigError, match="where annotators find the images is not known"):
+        push(work.workspace, annotators=work.people)
+    assert not (work.workspace.root / "tables/tasks").exists()
+    pushed = push(work.workspace, annotators=work.people, images_url="https://images.lab.example/faces/")
+    assert (pushed.open, pushed.strangers) == (13, [])  # one of them a repeat
+    with work.studio.client() as client:
+        data = [t.data for number in work.projects().values() for t in client.tasks.list(project=number)]
+    assert all(item["forged"].startswith("https://images.lab.example/faces/images/") for item in data)
 
 
 def test_a_server_that_is_down_is_named_and_nothing_is_lost(work, monkeypatch):
