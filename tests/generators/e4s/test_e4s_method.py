@@ -43,13 +43,15 @@ class Known:
         self.reenacted, self.generated = reenacted, generated
         self.shapes: list[LabelMap] = []
         self.seeds: list[Sequence[int] | None] = []
-        self.maps: dict[bytes, LabelMap] = {}
+        self.maps: list[LabelMap] = []
+        self.parsed: list[int] = []
 
     def reenact(self, donors: Sequence[Image], targets: Sequence[Image]) -> list[Enhanced | str]:
         return [self.reenacted or Enhanced(donor, 1) for donor in donors]
 
     def parse(self, images: Sequence[Image]) -> list[LabelMap]:
-        return [self.maps[image.tobytes()] for image in images]
+        self.parsed.append(len(images))
+        return self.maps[: len(images)]
 
     def generate(self, donors: Any, targets: Any, shapes: Any, seeds: Any, *, mix_neck: bool) -> list[Image | str]:
         self.shapes += shapes
@@ -295,11 +297,10 @@ def test_a_reenacted_donor_is_parsed_and_the_target_if_asked(parser: str, parsed
     known = Known()
     method = Swapper(known, reenact="always", parser=parser)
     method.keep_steps = True
-    seen: list[int] = []
-    known.parse = lambda images: seen.append(len(images)) or [donor.labels, target.labels][: len(images)]  # type: ignore[method-assign,func-returns-value]
+    known.maps = [donor.labels, target.labels]
     (made,) = forge(method, [job(method, target, donor)])
     assert isinstance(made, Forged)
-    assert seen == [parsed]
+    assert known.parsed == [parsed]
     assert made.facts["faces_enhanced"] == 1
     titles = [
         "target, cut out", "donor, cut out", "donor, reenacted", "parts of the donor", "parts of the target",
