@@ -6,15 +6,11 @@ there is listed, the difference is imported, and what is there is listed again.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from annotation import page
-from annotation.access import Connection
 from mmtt_build.errors import ServerError
 
 if TYPE_CHECKING:
@@ -24,37 +20,6 @@ AT_ONCE = 500
 """Tasks of an import, and of a page of a listing."""
 
 Data = Mapping[str, str]
-
-
-@contextmanager
-def session(connection: Connection, again: str) -> Iterator[LabelStudio]:
-    """A client whose failures name the server and the way out.
-
-    Args:
-        connection: to which server.
-        again: the command that goes on where this one broke off.
-
-    Raises:
-        ServerError: the server does not answer, refuses the token or the request.
-    """
-    import httpx
-    from label_studio_sdk.core.api_error import ApiError
-
-    with connection.client() as client:
-        try:
-            yield client
-        except httpx.HTTPError as error:
-            raise ServerError(
-                f"{connection.url} does not answer ({type(error).__name__})",
-                f"mmtt annotate status says more; then {again}: nothing is done twice",
-            ) from error
-        except ApiError as error:  # its own text holds headers, and with them a session
-            if error.status_code in (401, 403):
-                raise ServerError(f"the token of {connection.origin} is not accepted", "make a new one") from None
-            said = " ".join(str(error.body).split())[:300]
-            raise ServerError(
-                f"{connection.url} answers with status {error.status_code}: {said}", f"mend that, then {again}"
-            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,78 +175,3 @@ def _unique(client: LabelStudio, number: int, changes: Changes) -> dict[str, _Ta
         else:
             there[name] = _Task(task.id, data)
     return there
-
-
-# --- what came back ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """An annotation as the server has it.
-
-    Attributes:
-        number: the server's id.
-        task: the server's id of its task.
-        name: our id of the task, "" where it has none.
-        user: the server's id of who submitted it.
-        created_at: by the server's clock.
-        updated_at: by the server's clock.
-        lead_time_s: as the browser says, None without.
-        result: of the page.
-    """
-
-    number: int
-    task: int
-    name: str
-    user: int
-    created_at: datetime
-    updated_at: datetime
-    lead_time_s: float | None
-    result: list[dict[str, Any]]
-
-
-def submitted(client: LabelStudio, project: int, since: datetime | None = None) -> Iterator[Submitted]:
-    """Annotations of a project, page by page, without skipped ones.
-
-    Args:
-        client: of the server.
-        project: its number.
-        since: only of tasks that something happened to after this; None for all.
-    """
-    conditions = [{"filter": "filter:tasks:total_annotations", "operator": "greater", "type": "Number", "value": 0}]
-    if since is not None:
-        moment = since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        conditions.append(
-            {"filter": "filter:tasks:updated_at", "operator": "greater", "type": "Datetime", "value": moment}
-        )
-    query = json.dumps({"filters": {"conjunction": "and", "items": conditions}})
-    task: Any
-    for task in client.tasks.list(project=project, fields="all", query=query, page_size=AT_ONCE):
-        data = task.data if isinstance(task.data, dict) else {}
-        for item in task.annotations or []:
-            if item["was_cancelled"]:
-                continue
-            yield Submitted(
-                item["id"], task.id, str(data.get("pair_id", "")), _number(item["completed_by"]),
-                datetime.fromisoformat(item["created_at"]), datetime.fromisoformat(item["updated_at"]),
-                item["lead_time"], item["result"],
-            )  # fmt: skip
-
-
-def _number(user: Any) -> int:
-    return int(user["id"]) if isinstance(user, dict) else int(user or 0)
-
-
-def users(client: LabelStudio) -> dict[int, str]:
-    """E-mail address per user of the server, in small letters."""
-    return {user.id: str(user.email).lower() for user in client.users.list()}
-
-
-def served(client: LabelStudio, since: datetime) -> dict[tuple[int, int], float]:
-    """When the guard first showed a task to a user, by the server's ids, in seconds since 1970; {} without a guard."""
-    http = client._client_wrapper.httpx_client  # the guard's log is no address that the SDK has a method for
-    answer = http.request("mmtt/served", method="GET", params={"since": since.timestamp()})
-    if answer.status_code != 200 or "ndjson" not in answer.headers.get("Content-Type", ""):
-        return {}
-    rows = map(json.loads, answer.text.splitlines())
-    return {(row["user"], row["task"]): row["served_at"] for row in rows}

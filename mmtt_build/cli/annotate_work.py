@@ -93,7 +93,7 @@ def progress(
     """Show how far each annotator is with each batch, as of the last pull."""
     from dataclasses import asdict
 
-    from mmtt_build.stages.pull import standing
+    from mmtt_build.stages.standing import standing
 
     rows = standing(find(workspace))
     if as_json:

@@ -19,21 +19,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
-from annotation import page, tasks
+from annotation import page, people, session, submissions, tasks
 from annotation.assign import Kind
 from mmtt_build.progress import Progress
 from mmtt_build.stages import serve
-from mmtt_build.stages.push import load_people
 from mmtt_build.workspace import Workspace
 
 OVERLAP = timedelta(minutes=5)
 """Read again before the last known change: requests that overlap are not committed in the order of their times."""
-
-PAUSE_S = 900.0
-"""A longer gap between two submissions is a break, and no part of the pace."""
 
 _OF_ANNOTATION = ("annotation_id", "forgery_id", "description", "language", "labels", "annotator", "observation_s")
 
@@ -72,13 +67,14 @@ def pull(workspace: Workspace) -> Summary:
     for row in of_task.values():
         if row["project"] not in titles[row["annotator"]]:
             titles[row["annotator"]].append(row["project"])
-    with tasks.session(connection, "mmtt annotate pull") as client:
+    with session.session(connection, "mmtt annotate pull") as client:
         found = tasks.projects(client, (title for of in titles.values() for title in of))
         known = _Known(workspace)
         total = sum(project.submitted for project in found.values()) - known.live()
-        emails = tasks.users(client)
-        people = {person.email: name for name, person in load_people(serve.local(workspace, make=True).data).items()}
-        names = {number: people.get(email, f"user-{number}") for number, email in emails.items()}
+        emails = session.users(client)
+        known_people = people.load(serve.local(workspace, make=True).data)
+        ids = {person.email: name for name, person in known_people.items()}
+        names = {number: ids.get(email, f"user-{number}") for number, email in emails.items()}
         with Progress("pull", max(total, 0), "submissions") as progress:
             run = _Run(workspace, client, of_task, names, known, Summary(), progress)
             for annotator in sorted(titles):  # one annotator's work fits into memory, and has one time line
@@ -123,7 +119,7 @@ class _Run:
 
     def take(self, titles: Iterable[str], found: Mapping[str, tasks.Found]) -> None:
         """Reads one annotator's projects and writes what is new."""
-        fresh: list[tuple[str, str, tasks.Submitted]] = []
+        fresh: list[tuple[str, str, submissions.Submitted]] = []
         gone: list[str] = []
         for title in titles:
             if title not in found:
@@ -141,18 +137,18 @@ class _Run:
         if fresh or gone:
             self._write(fresh, gone)
 
-    def _read(self, title: str, number: int, since: datetime | None) -> dict[str, tasks.Submitted]:
-        found = tasks.submitted(self.client, number, since)
+    def _read(self, title: str, number: int, since: datetime | None) -> dict[str, submissions.Submitted]:
+        found = submissions.submitted(self.client, number, since)
         return {f"{item.name if item.name in self.of_task else title}-{item.number}": item for item in found}
 
-    def _is_news(self, name: str, item: tasks.Submitted) -> bool:
+    def _is_news(self, name: str, item: submissions.Submitted) -> bool:
         status, updated = self.known.state.get(name, ("deleted", item.updated_at))
         return status == "deleted" or updated != item.updated_at
 
-    def _write(self, fresh: list[tuple[str, str, tasks.Submitted]], gone: list[str]) -> None:
+    def _write(self, fresh: list[tuple[str, str, submissions.Submitted]], gone: list[str]) -> None:
         seen_at: Mapping[tuple[int, int], float] = {}
         if fresh:
-            seen_at = tasks.served(self.client, min(item.created_at for _, _, item in fresh) - OVERLAP)
+            seen_at = submissions.served(self.client, min(item.created_at for _, _, item in fresh) - OVERLAP)
         for _, name, item in fresh:
             if name not in self.known.state:
                 insort(self.known.times[self._annotator(item)], item.created_at)
@@ -175,10 +171,10 @@ class _Run:
                 self.summary.new[row["kind"] or status] += 1
             self.progress.step("ok" if status == "ok" else "failed", "" if status == "ok" else row["reason"])
 
-    def _annotator(self, item: tasks.Submitted) -> str:
+    def _annotator(self, item: submissions.Submitted) -> str:
         return self.names.get(item.user, f"user-{item.user}")
 
-    def _row(self, title: str, name: str, item: tasks.Submitted, served: float | None) -> dict[str, Any]:
+    def _row(self, title: str, name: str, item: submissions.Submitted, served: float | None) -> dict[str, Any]:
         task = self.of_task.get(item.name)
         annotator = self._annotator(item)
         times = self.known.times[annotator]
@@ -254,73 +250,3 @@ def observation(
     if claims and previous is not None:
         claims.append((created - previous).total_seconds())
     return min(claims, default=None)
-
-
-# --- how far ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far an annotator is with a batch, as of the last pull.
-
-    Attributes:
-        annotator: pseudonymous id.
-        batch: its number.
-        project: title on the server.
-        tasks: in it.
-        done: of these.
-        today: done since midnight, by this machine's time zone.
-        per_hour: pace of the annotator over all batches, breaks left out; None before the second submission.
-        hours_left: of work at this pace; None without a pace.
-        last: time of the last submission, ISO 8601, or None.
-    """
-
-    annotator: str
-    batch: int
-    project: str
-    tasks: int
-    done: int
-    today: int
-    per_hour: float | None
-    hours_left: float | None
-    last: str | None
-
-
-def standing(workspace: Workspace, now: datetime | None = None) -> list[Standing]:
-    """How far everybody is with every batch, from the tables alone."""
-    midnight = (now or datetime.now(UTC)).astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-    columns = ("annotator", "batch", "project", "task_id")
-    table = workspace.tasks.read(columns)
-    batch_of: dict[str, tuple[str, int, str]] = {}
-    sizes: Counter[tuple[str, int, str]] = Counter()
-    for annotator, batch, project, task in zip(*(table[column].to_pylist() for column in columns), strict=True):
-        batch_of[task] = (annotator, batch, project)
-        sizes[annotator, batch, project] += 1
-    came = workspace.submissions.read(["task_id", "status", "created_at"]).to_pylist()
-    done: dict[tuple[str, int, str], dict[str, datetime]] = defaultdict(dict)
-    for row in came:
-        if row["status"] == "ok":  # of two for one task the first counts
-            of = done[batch_of[row["task_id"]]]
-            of[row["task_id"]] = min(of.get(row["task_id"], row["created_at"]), row["created_at"])
-    times: dict[str, list[datetime]] = defaultdict(list)
-    for (annotator, _, _), of in done.items():
-        times[annotator] += of.values()
-    paces = {annotator: _per_hour(sorted(moments)) for annotator, moments in times.items()}
-    rows = []
-    for key in sorted(sizes):
-        annotator, batch, project = key
-        moments, pace = list(done[key].values()), paces.get(annotator)
-        rows.append(
-            Standing(
-                annotator, batch, project, sizes[key], len(moments), sum(moment >= midnight for moment in moments),
-                pace, (sizes[key] - len(moments)) / pace if pace else None,
-                max(moments).isoformat() if moments else None,
-            )
-        )  # fmt: skip
-    return rows
-
-
-def _per_hour(times: list[datetime]) -> float | None:
-    gaps = [(b - a).total_seconds() for a, b in pairwise(times)]
-    worked = [gap for gap in gaps if gap <= PAUSE_S]
-    return 3600 * len(worked) / sum(worked) if sum(worked) else None

@@ -6,12 +6,8 @@ push that was killed, or a server that was, is mended by pushing again.
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import os
-import re
-import struct
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,39 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotation import guard, page, tasks
+from annotation import guard, page, people, pictures, session, tasks
 from annotation.access import from_environment
 from annotation.assign import Kind, Pair, assign, first
-from mmtt_build import images, masks, parallel, store
-from mmtt_build.errors import BadImage, ConfigError, ServerError, StoreError
+from mmtt_build import parallel, store
+from mmtt_build.errors import ConfigError, ServerError
 from mmtt_build.progress import Progress
 from mmtt_build.records import SIZE
 from mmtt_build.stages import serve
 from mmtt_build.workspace import Workspace
-
-PEOPLE = "annotators.csv"
-"""Who is who: in the private folder of the server, never in a table."""
-
-BLANK = "blank"
-"""Name of the overlay that shows nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """An annotator.
-
-    Attributes:
-        email: address, in small letters, as the server knows them.
-        name: may be "".
-    """
-
-    email: str
-    name: str = ""
 
 
 @dataclass(slots=True)
@@ -121,8 +97,8 @@ def push(
     page.config(workspace.recipe.dataset.language)
     if dry_run:
         folder = _private(workspace) if (workspace.root / serve.POINTER).is_file() else None
-        people = load_people(folder)
-        return _assign(workspace, _enrol(people, annotators), options)[1]
+        known = people.load(folder)
+        return _assign(workspace, people.enrol(known, annotators), options)[1]
     connection = serve.connection(workspace)
     if from_environment() is not None and not images_url:
         raise ConfigError(
@@ -132,78 +108,20 @@ def push(
     images_url = images_url.rstrip("/") or serve.local(workspace).access.images_url
     folder = _private(workspace)
     with _alone(workspace):
-        people = load_people(folder)
-        active = _enrol(people, annotators)
+        known = people.load(folder)
+        active = people.enrol(known, annotators)
         rows, summary = _assign(workspace, active, options)
-        save_people(folder, people)
+        people.save(folder, known)
         workspace.tasks.append(rows)
-        with tasks.session(connection, "mmtt annotate push") as client:
-            known = set(tasks.users(client).values())
-            summary.strangers = [name for name in active if people[name].email not in known]
-            _reconcile(workspace, client, people, images_url, summary)
+        with session.session(connection, "mmtt annotate push") as client:
+            accounts = set(session.users(client).values())
+            summary.strangers = [name for name in active if known[name].email not in accounts]
+            _reconcile(workspace, client, known, images_url, summary)
     return summary
-
-
-# --- who --------------------------------------------------------------------------------------------------------------
 
 
 def _private(workspace: Workspace) -> Path:
     return serve.local(workspace, make=True).data
-
-
-def load_people(folder: Path | None) -> dict[str, Person]:
-    """Annotators by pseudonymous id."""
-    if folder is None or not (folder / PEOPLE).is_file():
-        return {}
-    with (folder / PEOPLE).open(newline="", encoding="utf-8") as file:
-        return {row["annotator"]: Person(row["email"], row["name"]) for row in csv.DictReader(file)}
-
-
-def save_people(folder: Path, people: Mapping[str, Person]) -> None:
-    """Writes the file, readable by nobody else."""
-    partial = folder / f".{PEOPLE}.partial"
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("annotator", "email", "name"))
-        writer.writerows((name, person.email, person.name) for name, person in people.items())
-    partial.replace(folder / PEOPLE)
-
-
-def _enrol(people: dict[str, Person], given: Path | None) -> list[str]:
-    """Adds who is in the file and not known yet; ids of those who get work."""
-    if given is None:
-        if not people:
-            raise ConfigError("nobody is there to annotate", "--annotators FILE.csv, with email,name a line")
-        return list(people)
-    ids = {person.email: name for name, person in people.items()}
-    active = []
-    for person in _read_people(given):
-        if person.email not in ids:
-            ids[person.email] = f"a{len(people) + 1:02d}"
-            people[ids[person.email]] = person
-        active.append(ids[person.email])
-    return active
-
-
-def _read_people(path: Path) -> list[Person]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} cannot be read as CSV: {error}", "email,name a line, in UTF-8") from error
-    people: dict[str, Person] = {}
-    for line, row in rows:
-        email, name = row[0].strip().lower(), " ".join(row[1].split()) if len(row) > 1 else ""
-        if line == 1 and email == "email":
-            continue
-        if not re.fullmatch(r"[^@\s,]+@[^@\s,]+", email):
-            raise ConfigError(f"{path}, line {line}: {email!r} is no e-mail address", "email,name a line")
-        if email in people:
-            raise ConfigError(f"{path}, line {line}: {email} is there twice", "one line per annotator")
-        people[email] = Person(email, name)
-    if not people:
-        raise ConfigError(f"{path} names nobody", "email,name a line")
-    return list(people.values())
 
 
 # --- what -------------------------------------------------------------------------------------------------------------
@@ -283,65 +201,8 @@ def _assign(workspace: Workspace, active: Sequence[str], options: Options) -> tu
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """Makes the data of tasks."""
-
-    workspace: Workspace
-    url: str
-    rows: Mapping[str, Mapping[str, Any]]
-    pool: ThreadPoolExecutor
-
-    def links(self, task: str) -> dict[str, str]:
-        """The addresses of a task's three images."""
-        row = self.rows[task]
-        control = row["forgery_id"] is None
-        paths = {
-            "pristine": row["pristine"],
-            "forged": row["pristine"] if control else row["image"],
-            "overlay": self.workspace.image_path("overlays", BLANK if control else row["forgery_id"]),
-        }
-        return {name: f"{self.url}/{path}" for name, path in paths.items()}
-
-    def make(self, names: Sequence[str]) -> list[tasks.Data]:
-        """Data of tasks; draws their overlays."""
-        return list(self.pool.map(self._make, names))
-
-    def _make(self, task: str) -> tasks.Data:
-        row = self.rows[task]
-        if row["forgery_id"] is None:
-            everywhere = np.ones((SIZE, SIZE), np.bool_)
-            return page.task(task, **self.links(task), mask=everywhere)
-        path = self.workspace.resolve(row["mask"])
-        try:
-            mask = masks.from_grey(images.decode_stored(path.read_bytes(), grey=True))
-        except (OSError, BadImage) as error:
-            raise StoreError(f"{path}: {error}", "restore it from a backup") from error
-        overlay = self.workspace.root / self.workspace.image_path("overlays", row["forgery_id"])
-        if not overlay.is_file():
-            store.write_file(overlay, _png(page.overlay(mask)))
-        return page.task(task, **self.links(task), mask=mask)
-
-
-def _png(rgba: images.Image) -> bytes:
-    """PNG of an overlay (H, W, 4) uint8 RGBA in which all pixels of one alpha have one colour: 2 kB.
-
-    The alpha is the index into a palette: one channel is deflated in a tenth of the time of four.
-    """
-    alpha = np.ascontiguousarray(rgba[..., 3])
-    palette = np.zeros((256, 3), np.uint8)
-    for value in np.flatnonzero(cv2.calcHist([alpha], [0], None, [256], [0, 256])):
-        palette[value] = rgba[..., :3].reshape(-1, 3)[np.argmax(alpha == value)]
-    grey = images.encode_grey(alpha)
-    header = bytearray(grey[16:29])
-    header[9] = 3  # the colour type: a palette instead of grey
-    chunks = ((b"IHDR", bytes(header)), (b"PLTE", palette.tobytes()), (b"tRNS", bytes(range(256))))
-    made = (struct.pack(">I", len(d)) + name + d + struct.pack(">I", zlib.crc32(name + d)) for name, d in chunks)
-    return b"".join([grey[:8], *made, grey[33:]])
-
-
 def _reconcile(
-    workspace: Workspace, client: Any, people: Mapping[str, Person], images_url: str, summary: Summary
+    workspace: Workspace, client: Any, known: Mapping[str, people.Person], images_url: str, summary: Summary
 ) -> None:
     """Makes every project that has open tasks agree with the table."""
     of_project: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -352,15 +213,17 @@ def _reconcile(
     open_tasks = {title: [r for r in rows if r["task_id"] not in answered] for title, rows in of_project.items()}
     summary.open = sum(map(len, open_tasks.values()))
     summary.changes = tasks.Changes()
-    blank = workspace.root / workspace.image_path("overlays", BLANK)
+    blank = workspace.root / workspace.image_path("overlays", pictures.BLANK)
     if not blank.is_file():
-        store.write_file(blank, _png(np.zeros((SIZE, SIZE, 4), np.uint8)))
+        store.write_file(blank, pictures.png(np.zeros((SIZE, SIZE, 4), np.uint8)))
     found = tasks.projects(client, of_project)
     with (
         ThreadPoolExecutor(parallel.cores()) as pool,
         Progress("push", summary.open, "tasks") as progress,
     ):
-        data = _Data(workspace, images_url, {r["task_id"]: r for rows in of_project.values() for r in rows}, pool)
+        data = pictures.Pictures(
+            workspace, images_url, {r["task_id"]: r for rows in of_project.values() for r in rows}, pool
+        )
 
         def step(count: int) -> None:
             for _ in range(count):
@@ -370,10 +233,11 @@ def _reconcile(
             if not rows:
                 continue
             head = rows[0]
-            person = people.get(head["annotator"])
+            person = known.get(head["annotator"])
             if person is None:
+                file = _private(workspace) / people.FILE_NAME
                 raise ServerError(
-                    f"who {head['annotator']} is, is not known: {_private(workspace) / PEOPLE} has no such line",
+                    f"who {head['annotator']} is, is not known: {file} has no such line",
                     "mmtt annotate restore BACKUP, or add the line",
                 )
             wanted = tasks.Wanted(
