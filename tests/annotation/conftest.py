@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from label_studio_sdk import LabelStudio
 
@@ -23,6 +25,7 @@ from annotation import environment
 from annotation.access import Access, Connection
 from mmtt_build.stages.serve import HOME, POINTER
 from mmtt_build.workspace import Workspace
+from tests.annotation.work import PEOPLE, Work, fill_in, forge, set_wait
 
 MADE = Path(os.environ.get(environment.VARIABLE) or Path(__file__).parents[2] / ".venv-label-studio").absolute()
 
@@ -130,3 +133,37 @@ def label_studio(new_studio, first_start) -> Studio:
     assert studio("restore", backup).returncode == 0
     studio.serve()
     return studio
+
+
+@pytest.fixture(scope="session")
+def guarded_studio(new_studio, first_start):
+    """A guarded server with two annotators."""
+    studio = new_studio()
+    set_wait(studio.workspace.root)
+    with first_start() as backup:
+        if not backup.is_file():
+            studio.serve()
+            assert studio("backup", backup).returncode == 0
+        else:
+            assert studio("restore", backup).returncode == 0
+            studio.serve()
+    with httpx.Client(headers={"Authorization": f"Token {studio.access.token}"}, trust_env=False) as admin:
+        link = admin.get(f"{studio.access.url}/api/invite").json()["invite_url"]
+    for name in PEOPLE:
+        with httpx.Client(base_url=studio.access.url, timeout=60, trust_env=False) as client:
+            assert fill_in(client, link, name).status_code == 302
+    return studio
+
+
+@pytest.fixture
+def work(guarded_studio, tmp_path, request) -> Work:
+    workspace = Workspace.init(tmp_path / "workspace")
+    set_wait(workspace.root)
+    recipe = workspace.root / "mmtt.toml"
+    name = re.sub(r"\W|test", "", request.node.name)[-20:].strip("_")
+    recipe.write_text(recipe.read_text("utf-8").replace('"my-dataset"', f'"{name}"'), "utf-8")
+    (workspace.root / POINTER).write_text(f"{guarded_studio.data.name}\n")
+    forge(workspace, range(12))
+    people = tmp_path / "people.csv"
+    people.write_text("email,name\nana@lab.example,Ana Álvarez\nBen@lab.example\n", "utf-8")
+    return Work(guarded_studio, workspace, people)
