@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 
 from mmtt_build.seeds import digest, ranks
 
@@ -73,6 +74,7 @@ def assign(
     load: Mapping[str, int],
     batches: Mapping[str, int],
     taken: Collection[str] = (),
+    seen: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> list[Assignment]:
     """Deals pairs to annotators: of every stratum each gets the same number, one more or less.
 
@@ -86,6 +88,7 @@ def assign(
         load: tasks that annotators have already; who has fewer comes first where that is all the same.
         batches: number of batches that annotators have already; new ones follow.
         taken: ids of tasks that exist; they are not assigned again.
+        seen: who has a forgery as a repeat already, and gets the pair only where nobody else is.
 
     Returns:
         The new assignments, by annotator and batch and in the order in which they are to be worked on.
@@ -98,7 +101,7 @@ def assign(
     rank = dict(zip(names, map(int, ranks(names, seed, "assign")), strict=True))
     dealer = _Dealer(annotators, load)
     made = [
-        _task(seed, Kind.PAIR, pair, dealer.deal((Kind.PAIR, pair.method, pair.split), ()))
+        _task(seed, Kind.PAIR, pair, dealer.deal((Kind.PAIR, pair.method, pair.split), seen.get(pair.forgery_id, ())))
         for pair in sorted(pairs, key=order)
     ]
     first_has = {task.forgery_id: task.annotator for task in made}
@@ -113,6 +116,50 @@ def assign(
     shown = _share(list(bases.values()), round(controls * len(pairs)), seed, "control")
     made.extend(_task(seed, Kind.CONTROL, pair, dealer.deal((Kind.CONTROL,), sees[pair.base_id])) for pair in shown)
     return list(_batched([task for task in made if task.task_id not in taken], seed, batch_size, batches))
+
+
+def redeal(
+    tasks: Iterable[tuple[Kind, Pair]],
+    annotators: Sequence[str],
+    *,
+    seed: int,
+    batch_size: int,
+    seen: Mapping[str, Collection[str]],
+    load: Mapping[str, int],
+    batches: Mapping[str, int],
+) -> list[Assignment]:
+    """Deals tasks that one annotator had to others, as evenly as `assign`, and never to who knows the pair.
+
+    Args:
+        tasks: kind and pair of each; of a control only the `base_id` counts.
+        annotators: pseudonymous ids, at least one.
+        seed: as in `assign`, like the others that it has, too.
+        batch_size: most tasks of a batch.
+        seen: annotators with a task, by its `forgery_id` and by its `base_id`: the former bars them from a pair or a
+            repeat, the latter from a control.
+        load: tasks that annotators have already.
+        batches: number of batches that annotators have already.
+
+    Returns:
+        The new assignments; none for a task that everybody is barred from.
+    """
+    knows = defaultdict(set, {shown: set(who) for shown, who in seen.items()})
+    ordered = sorted(tasks, key=lambda task: (list(Kind).index(task[0]), task[1].method, task[1].split, _shown(*task)))
+    dealer = _Dealer(annotators, load)
+    made = []
+    for kind, pair in ordered:
+        barred = knows[_shown(kind, pair)]
+        if barred.issuperset(annotators):
+            continue
+        stratum = (kind,) if kind is Kind.CONTROL else (kind, pair.method, pair.split)
+        made.append(_task(seed, kind, pair, dealer.deal(stratum, barred)))
+        knows[pair.base_id].add(made[-1].annotator)
+        barred.add(made[-1].annotator)
+    return list(_batched(made, seed, batch_size, batches))
+
+
+def _shown(kind: Kind, pair: Pair) -> str:
+    return pair.base_id if kind is Kind.CONTROL else pair.forgery_id
 
 
 def _task(seed: int, kind: Kind, pair: Pair, annotator: str) -> Assignment:
