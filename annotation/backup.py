@@ -6,16 +6,14 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
 import zipfile
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import unquote, urlsplit
 
-from annotation import environment
+from annotation import database, environment
 from annotation.access import FILE_NAME, Access
 from annotation.server import Server
 from mmtt_build.errors import ConfigError, ServerError
@@ -63,7 +61,7 @@ def backup(server: Server, to: Path | None = None) -> Path:
             archive.writestr(MANIFEST, json.dumps(manifest))
             copy = Path(scratch) / "copy"
             if access.postgres:
-                _client("pg_dump", access, "--format=custom", f"--file={copy}")
+                database.client("pg_dump", access.postgres, "--format=custom", f"--file={copy}")
                 archive.write(copy, DUMP)
             for path in files:
                 name = path.relative_to(server.data)
@@ -81,20 +79,6 @@ def _as_of_now(database: Path, copy: Path) -> Path:
     with closing(sqlite3.connect(database)) as live, closing(sqlite3.connect(copy)) as target:
         live.backup(target)
     return copy
-
-
-def _client(program: str, access: Access, *arguments: str) -> None:
-    """Runs a program of PostgreSQL's; the password goes through its environment."""
-    if shutil.which(program) is None:
-        raise ServerError(f"{program} is not installed", "install PostgreSQL's client programs")
-    parts = urlsplit(access.postgres)
-    address = parts._replace(netloc=f"{parts.username}@{parts.netloc.rpartition('@')[2]}").geturl()
-    done = subprocess.run(
-        [program, f"--dbname={address}", "--no-password", *arguments], capture_output=True, text=True,
-        env={**os.environ, "PGPASSWORD": unquote(parts.password or "")}, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    if done.returncode:
-        raise ServerError(f"{program}: {done.stderr.strip().splitlines()[-1]}", f"is the database at {address} up?")
 
 
 def restore(server: Server, file: Path, *, over: bool = False) -> Path | None:
@@ -127,7 +111,10 @@ def restore(server: Server, file: Path, *, over: bool = False) -> Path | None:
         if (fresh / DUMP).is_file():
             here = Access.load(server.data)  # the database may be elsewhere, or its password another one by now
             access = replace(access, postgres=here.postgres) if here and here.postgres else access
-            _client("pg_restore", access, "--clean", "--if-exists", "--no-owner", "--exit-on-error", str(fresh / DUMP))
+            database.client(
+                "pg_restore", access.postgres, "--clean", "--if-exists", "--no-owner", "--exit-on-error",
+                str(fresh / DUMP),
+            )  # fmt: skip
             (fresh / DUMP).unlink()
             access.save(fresh)
         aside = _put_aside(server.data)
@@ -156,8 +143,8 @@ def _unpack(file: Path, to: Path) -> None:
     for path in to.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     for path in to.rglob(f"*{SQLITE}"):
-        with closing(sqlite3.connect(path)) as database:
-            found = database.execute("PRAGMA quick_check").fetchone()[0]
+        with closing(sqlite3.connect(path)) as unpacked:
+            found = unpacked.execute("PRAGMA quick_check").fetchone()[0]
         if found != "ok":
             raise ServerError(f"{file}: its {path.name} is damaged: {found}", "take another")
 

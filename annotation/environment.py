@@ -30,9 +30,9 @@ def default() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmtt" / f"label-studio-{VERSION}"
 
 
-def program(folder: Path) -> Path:
-    """The server's program in an environment."""
-    return folder / "venv" / "bin" / "label-studio"
+def program(folder: Path, name: str = "label-studio") -> Path:
+    """A program of an environment, the server's if none is named."""
+    return folder / "venv" / "bin" / name
 
 
 def ready(folder: Path) -> bool:

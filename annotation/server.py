@@ -22,10 +22,9 @@ from functools import cached_property
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
-from annotation import environment
+from annotation import database, environment
 from annotation.access import Access, Answer, Connection, ask
 from annotation.process import Service, wait
 from mmtt_build.errors import ConfigError, ServerError
@@ -128,6 +127,8 @@ class Server:
         before = Access.load(self.data)
         given: dict[str, Any] = {"host": host, "port": port, "image_port": image_port, "postgres": postgres}
         access = replace(before or Access(), **{name: value for name, value in given.items() if value is not None})
+        if access.postgres:
+            database.check(access.postgres, environment.program(self.environment, "python"))
         if before is not None and before.version:
             if bool(access.postgres) != bool(before.postgres):
                 kind = "PostgreSQL" if before.postgres else "sqlite"
@@ -170,7 +171,7 @@ class Server:
             "LATEST_VERSION_CHECK": "false",
             "SENTRY_DSN": "",
             "FRONTEND_SENTRY_DSN": "",
-            **(_postgres(access.postgres) if access.postgres else {"DJANGO_DB": "sqlite"}),
+            **(database.settings(access.postgres) if access.postgres else {"DJANGO_DB": "sqlite"}),
         }
         if not access.version:  # it makes the user and the organisation of the token once
             of_studio |= {
@@ -187,6 +188,7 @@ class Server:
             "DJANGO_SETTINGS_MODULE": SETTINGS,
             **({"MMTT_SETTINGS": guard.stem} if guard else {}),
             **{f"LABEL_STUDIO_{name}": value for name, value in of_studio.items()},
+            **(database.variables(access.postgres) if access.postgres else {}),
         }
 
     def _wait(self, access: Access, say: Callable[[str], None]) -> None:
@@ -227,6 +229,11 @@ class Server:
         if not self.running():
             return Answer(self.access.version, problem="it does not run")
         answer = ask(self.connection)
+        if answer.problem and self.access.postgres:
+            try:
+                database.check(self.access.postgres, environment.program(self.environment, "python"))
+            except ServerError as error:
+                return replace(answer, problem=error.message)
         if not answer.problem and not _up(f"http://{self.access.host}:{self.access.image_port}/health"):
             return replace(answer, problem="its images are not served")
         return answer
@@ -259,36 +266,3 @@ def _free(host: str, port: int, option: str) -> None:
     with socket.socket() as probe:  # Label Studio looks here, wherever it is told to listen
         if probe.connect_ex(("localhost", port)) == 0:
             raise taken
-
-
-def _postgres(url: str) -> dict[str, str]:
-    parts = urlsplit(url)
-    return {
-        "DJANGO_DB": "postgresql",
-        "POSTGRE_HOST": parse_qs(parts.query).get("host", [parts.hostname or "localhost"])[0],
-        "POSTGRE_PORT": str(parts.port or 5432),
-        "POSTGRE_NAME": unquote(parts.path.lstrip("/")),
-        "POSTGRE_USER": unquote(parts.username or "postgres"),
-        "POSTGRE_PASSWORD": unquote(parts.password or ""),
-    }
-
-
-def postgres_url(given: str) -> str:
-    """A checked URL with the password of $PGPASSWORD.
-
-    Raises:
-        ConfigError: it is no PostgreSQL URL with a database, or has a password that every user of the machine can see.
-    """
-    parts = urlsplit(given)
-    if parts.scheme not in ("postgres", "postgresql") or not parts.path.strip("/"):
-        raise ConfigError(
-            f"--postgres {given.partition('@')[2] or given}: no URL of a PostgreSQL database",
-            "--postgres postgresql://user@host:5432/database",
-        )
-    if parts.password:
-        raise ConfigError(
-            "--postgres has a password, which the list of processes shows to everybody", "put it into $PGPASSWORD"
-        )
-    password = quote(os.environ.get("PGPASSWORD", ""), safe="")
-    user, _, address = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"{user or 'postgres'}:{password}@{address}").geturl()

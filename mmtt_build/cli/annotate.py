@@ -43,11 +43,11 @@ def serve(
 ) -> None:
     """Start a local Label Studio with the images of the workspace; install and set up what is missing."""
     from annotation import environment
-    from annotation.server import postgres_url
+    from annotation.database import with_password
     from mmtt_build.stages.serve import guarded, local
 
     found = find(workspace)
-    address = postgres_url(postgres) if postgres is not None else None
+    address = with_password(postgres) if postgres is not None else None
     server = local(found, make=True)
     environment.make(server.environment, typer.echo)
     settings, variables = guarded(found, server) if guard else (None, None)
