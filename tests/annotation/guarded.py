@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,9 @@ from annotation import environment, guard, page
 from annotation.server import Server
 from mmtt_build import portraits
 
-SECONDS = float(os.environ.get("MMTT_TEST_SECONDS", 3))
+IN_EARNEST = "MMTT_TEST_SECONDS" in os.environ
+"""Whether tests sit out the wait; else they date back what the guard has noted, and no slow machine is too slow."""
+SECONDS = float(os.environ.get("MMTT_TEST_SECONDS", 600))
 """How long the guard has annotators wait here; 60 in earnest."""
 PASSWORD = "correct-horse-7"
 
@@ -31,6 +35,7 @@ class Guarded:
     images: str
     token: str
     database: Path
+    log: Path
     restart: Callable[[], None]
 
     def admin(self) -> httpx.Client:
@@ -43,6 +48,14 @@ class Guarded:
             fill_in(client, "/user/login/", name)
             assert client.get("/api/current-user/whoami").status_code == 200
             yield client
+
+    def wait(self) -> None:
+        """Lets the guard's wait pass."""
+        if IN_EARNEST:
+            time.sleep(SECONDS)
+            return
+        with closing(sqlite3.connect(self.log, timeout=60)) as log, log:
+            log.execute("UPDATE served SET served_at = served_at - ?1, submitted_at = submitted_at - ?1", (SECONDS,))
 
     def project(self, title: str, *annotators: str, language: str = "en", tasks: int = 3) -> tuple[int, list[int]]:
         """A project with pairs: its id and those of its tasks."""
@@ -87,7 +100,8 @@ def running(studio, first_start):
     cv2.imwrite(str(folder / "forged.png"), np.where(mask[..., None], 255 - face, face))
     cv2.imwrite(str(folder / "overlay.png"), page.overlay(mask))
     server = Server(studio.data, studio.workspace.root, Path(studio.environment[environment.VARIABLE]))
-    variables = guard.variables(studio.data / "served.sqlite3", seconds=SECONDS)
+    log = studio.data / "served.sqlite3"
+    variables = guard.variables(log, seconds=SECONDS)
     ports = dict(zip(("port", "image_port"), free_ports(2), strict=True))
 
     def restart():
@@ -101,7 +115,7 @@ def running(studio, first_start):
         access = studio.access
         database = studio.data / "label-studio" / "label_studio.sqlite3"
         shown = f"{access.images_url}/{folder.relative_to(studio.workspace.root)}"
-        made = Guarded(access.url, shown, access.token, database, restart)
+        made = Guarded(access.url, shown, access.token, database, log, restart)
         for name in ("ann", "ben", "cem"):
             invite(made, name)
         yield made

@@ -3,15 +3,17 @@
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
 from annotation import environment, guard, page
 from mmtt_build import parts
 from tests.annotation.chromium import launched
-from tests.annotation.guarded import PASSWORD, SECONDS, running
+from tests.annotation.guarded import IN_EARNEST, PASSWORD, SECONDS, running
+
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +35,13 @@ class Desk:
     def __init__(self, window, server, project):
         self.window, self.server, self.project = window, server, project
         self.refused, self.sent = [], []
+        self.words, self.wait_note = window.locator("#mmtt-counter b"), window.locator("#mmtt-counter i")
         window.on("response", self._note)
         window.on("request", lambda to: self.sent.append(to.url) if to.method in ("POST", "PATCH") else None)
 
-        window.set_default_timeout(15000)
+        window.set_default_timeout(60_000)
+        if not IN_EARNEST:
+            window.clock.install()
 
     def _note(self, got):
         if got.status >= 400 and "heidi-tips" not in got.url:  # those are news from elsewhere
@@ -59,14 +64,12 @@ class Desk:
         self.window.wait_for_selector(".mmtt textarea")
         self.window.wait_for_function("document.querySelector('#mmtt-counter i')?.textContent")
 
-    def counter(self):
-        self.window.wait_for_timeout(300)  # it is drawn four times a second
-        return self.window.inner_text("#mmtt-counter b"), self.window.inner_text("#mmtt-counter i")
-
     def wait(self):
-        self.window.wait_for_function(
-            "/Ctrl/.test(document.querySelector('#mmtt-counter i').textContent)", timeout=1000 * SECONDS + 3000
-        )
+        """Lets the guard's wait pass, and the page's."""
+        self.server.wait()
+        if not IN_EARNEST:
+            self.window.clock.fast_forward(1000 * SECONDS)
+        expect(self.wait_note).to_have_text(re.compile("Ctrl"))
 
     def submissions(self):
         self.window.wait_for_timeout(300)
@@ -93,10 +96,8 @@ def desk(browser, guarded, request):
 
 
 def test_an_annotator_works(desk, guarded):
-    began = time.time()
-    words, wait = desk.counter()
-    assert words == "0 / 120 words"
-    assert re.fullmatch(r"\d+ s to look", wait)
+    expect(desk.words).to_have_text("0 / 120 words")
+    expect(desk.wait_note).to_have_text(re.compile(r"\d+ s to look"))
     for key in ("e", "Shift+E", "n", "/"):
         desk.window.keyboard.press(key)
     desk.window.keyboard.type("Both eyes are blurred,")
@@ -105,14 +106,14 @@ def test_an_annotator_works(desk, guarded):
     desk.window.keyboard.press("Control+Enter")
     assert desk.submissions() == [], "too early"
     typed = desk.window.input_value(".mmtt textarea")
+    desk.wait()
     desk.window.fill(".mmtt textarea", "word " * 130)
-    desk.window.wait_for_function("/^130/.test(document.querySelector('#mmtt-counter b').textContent)")
-    desk.window.wait_for_timeout(max(0, 1000 * (SECONDS + 1 - (time.time() - began))))
+    expect(desk.words).to_have_text("130 / 120 words")
     desk.window.keyboard.press("Control+Enter")
     desk.window.click("[data-testid=bottombar-submit-button]")
     assert desk.submissions() == [], "too long"
     desk.window.fill(".mmtt textarea", typed)
-    desk.wait()
+    expect(desk.wait_note).to_have_text("ready: Ctrl+Enter")
     desk.window.focus(".mmtt textarea")
     with desk.window.expect_response(lambda got: "/annotations" in got.url and got.request.method == "POST") as got:
         desk.window.keyboard.press("Control+Enter")
@@ -195,6 +196,7 @@ def test_what_is_missing_is_said(desk):
     desk.window.fill(".mmtt textarea", "The nose is blurred.")
     desk.window.click("[data-testid=bottombar-submit-button]")
     assert "Tick at least one part" in desk.window.inner_text("[role=dialog]")
+    expect(desk.window.locator("[role=dialog] button")).to_be_focused()
     desk.window.keyboard.press("Escape")
     desk.window.locator("[role=dialog]").wait_for(state="detached")
     assert desk.submissions() == []
@@ -233,5 +235,5 @@ def test_a_reload_keeps_what_is_written_and_an_answer_can_be_mended(desk, guarde
 @pytest.mark.parametrize("desk", ["zh"], indirect=True)
 def test_chinese_is_counted_by_characters(desk):
     desk.window.fill(".mmtt textarea", "右眼模糊，eye")
-    assert desk.counter()[0] == "5 / 120 字"
+    expect(desk.words).to_have_text("5 / 120 字")
     assert guard.words("右眼模糊，eye") == 5
