@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,8 +101,12 @@ class Connection:
     origin: str
 
     @contextmanager
-    def client(self, timeout_s: float = 600.0) -> Iterator[LabelStudio]:
-        """A client of the SDK that sends nothing twice by itself.
+    def client(self, timeout_s: float = 600.0, patience_s: float = 0.0) -> Iterator[LabelStudio]:
+        """A client of the SDK; what it sends again, if anything, is `annotation.patience`'s to say.
+
+        Args:
+            timeout_s: longest wait for a piece of an answer.
+            patience_s: how long to try again, for one request.
 
         Raises:
             ServerError: the token has run out.
@@ -110,15 +115,19 @@ class Connection:
         from label_studio_sdk import LabelStudio
         from label_studio_sdk.core.api_error import ApiError
 
+        from annotation.patience import CONNECT_S, Patient
+
         # A proxy of the environment knows nothing of this machine's ports.
         local = urlsplit(self.url).hostname in ("127.0.0.1", "localhost")
-        with httpx.Client(timeout=timeout_s, trust_env=not local, follow_redirects=True) as http:
+        limits = httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S))
+        trusted = httpx.create_ssl_context()  # those of $SSL_CERT_FILE, on this machine, too
+        with Patient(patience_s, timeout=limits, trust_env=not local, verify=trusted) as http:
             try:
                 client = LabelStudio(  # type: ignore[no-untyped-call]
-                    base_url=self.url, api_key=self.token, timeout=timeout_s, max_retries=0, httpx_client=http
+                    base_url=f"{self.url}/", api_key=self.token, max_retries=0, httpx_client=http
                 )
-            except ApiError as error:  # its text holds headers, and with them a session
-                raise ServerError(f"the token of {self.origin} has run out", "make a new one") from error
+            except ApiError:  # its text may hold headers, and with them a session
+                raise ServerError(f"the token of {self.origin} has run out", "make a new one") from None
             yield client
 
 
@@ -128,7 +137,7 @@ def from_environment() -> Connection | None:
     Raises:
         ConfigError: half of it is named, or the address is none.
     """
-    url, token = os.environ.get(URL, "").rstrip("/"), os.environ.get(TOKEN, "")
+    url, token = os.environ.get(URL, "").strip().rstrip("/"), os.environ.get(TOKEN, "").strip()
     if not url and not token:
         return None
     if not url or not token:
@@ -138,6 +147,8 @@ def from_environment() -> Connection | None:
         raise ConfigError(f"{URL}={url!r} is no address", f"e.g. {URL}=https://label-studio.example.org")
     if parts.username or parts.password:
         raise ConfigError(f"{URL} holds a user or a password", f"put the token into {TOKEN}")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise ConfigError(f"{TOKEN} has characters that are in no token", "copy it again, without what is around it")
     return Connection(url, token, f"${URL}")
 
 
@@ -157,22 +168,44 @@ class Answer:
 
 
 def ask(connection: Connection, timeout_s: float = 10.0) -> Answer:
-    """Asks a server for its version and for whom it takes us."""
-    import httpx
-    from label_studio_sdk.core.api_error import ApiError
+    """Asks a server, once, for its version and for whom it takes us."""
+    from annotation.patience import failures
 
     version = ""
     try:
-        with connection.client(timeout_s) as client:
-            version = str(client.versions.get().release or "")
-            return Answer(version, str(client.users.whoami().email))
+        with failures(connection.url, connection.origin), connection.client(timeout_s) as client:
+            version = release(connection, client)
+            return Answer(version, administrator(connection, client))
     except ServerError as error:
         return Answer(version, problem=error.message)
-    except httpx.HTTPError as error:
-        return Answer(version, problem=f"{connection.url} does not answer ({type(error).__name__})")
-    except ApiError as error:
-        if error.status_code in (401, 403):
-            return Answer(version, problem=f"the token of {connection.origin} is not accepted")
-        if error.status_code is None or error.status_code < 300:
-            return Answer(version, problem=f"{connection.url} answers, but not as Label Studio does")
-        return Answer(version, problem=f"{connection.url} answers with status {error.status_code}")
+
+
+def release(connection: Connection, client: LabelStudio) -> str:
+    """Version of the Label Studio that answers.
+
+    Raises:
+        ServerError: something else answers.
+    """
+    try:
+        found = client.versions.get().release
+    except (AttributeError, TypeError, ValueError):  # what the SDK makes of another program's JSON
+        found = None
+    if not isinstance(found, str):
+        raise ServerError(f"{connection.url} answers, but not as Label Studio does", "check the address")
+    return found
+
+
+def administrator(connection: Connection, client: LabelStudio) -> str:
+    """E-mail address of the token's user, who sees everybody's work.
+
+    Raises:
+        ServerError: the guard takes them for an annotator, for whom it is as if others' work were not there.
+    """
+    email = str(client.users.whoami().email)
+    http = client._client_wrapper.httpx_client  # the guard's address is none that the SDK has a method for
+    # The guard tells annotators, and nobody else, how long they still have to look.
+    if http.request("mmtt/wait", method="GET", params={"task": 0}).status_code == 200:
+        raise ServerError(
+            f"the token of {connection.origin} is an annotator's, {email}", "take the token of an administrator"
+        )
+    return email

@@ -1,4 +1,4 @@
-"""A client of the Label Studio server whose failures name the server and the way out."""
+"""A client of the Label Studio server for a command that works on it: patient, and sure of whom it talks to."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from annotation.access import Connection
-from mmtt_build.errors import ServerError
+from annotation.access import Connection, administrator, release
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -22,26 +21,19 @@ def session(connection: Connection, again: str) -> Iterator[LabelStudio]:
         again: the command that goes on where this one broke off.
 
     Raises:
-        ServerError: the server does not answer, refuses the token or the request.
+        ConfigError: the patience of the environment is no number.
+        ServerError: the server does not answer, is no Label Studio, or refuses the token or a request; or the token is
+            an annotator's.
     """
-    import httpx
-    from label_studio_sdk.core.api_error import ApiError
+    from annotation import patience
 
-    with connection.client() as client:
-        try:
-            yield client
-        except httpx.HTTPError as error:
-            raise ServerError(
-                f"{connection.url} does not answer ({type(error).__name__})",
-                f"mmtt annotate status says more; then {again}: nothing is done twice",
-            ) from error
-        except ApiError as error:  # its own text holds headers, and with them a session
-            if error.status_code in (401, 403):
-                raise ServerError(f"the token of {connection.origin} is not accepted", "make a new one") from None
-            said = " ".join(str(error.body).split())[:300]
-            raise ServerError(
-                f"{connection.url} answers with status {error.status_code}: {said}", f"mend that, then {again}"
-            ) from None
+    with (
+        patience.failures(connection.url, connection.origin, again),
+        connection.client(patience_s=patience.seconds()) as client,
+    ):
+        release(connection, client)
+        administrator(connection, client)
+        yield client
 
 
 def users(client: LabelStudio) -> dict[int, str]:
