@@ -75,6 +75,7 @@ class Wanted:
         config: its page.
         tasks: ids of its tasks, in their order.
         optional: ids of tasks that may be there and need not.
+        withdrawn: ids of the optional ones that are not to be there, unless somebody has begun or answered them.
     """
 
     title: str
@@ -82,6 +83,7 @@ class Wanted:
     config: str
     tasks: Sequence[str]
     optional: frozenset[str] = frozenset()
+    withdrawn: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -92,12 +94,14 @@ class Changes:
         imported: tasks that were not there.
         mended: tasks whose images had another address.
         doubled: tasks that were there twice and of which one without work was deleted.
+        removed: tasks that were withdrawn, without work, and deleted.
         unknown: tasks in our projects that nobody here assigned; they are left alone.
     """
 
     imported: int = 0
     mended: int = 0
     doubled: int = 0
+    removed: int = 0
     unknown: list[str] = field(default_factory=list)
 
 
@@ -133,6 +137,7 @@ def reconcile(
         if (found.description, found.config) != (wanted.description, wanted.config):
             client.projects.update(id=number, description=wanted.description, label_config=wanted.config)
     there = _unique(client, number, changes)
+    changes.removed += _remove(client, number, [there[name] for name in sorted(wanted.withdrawn & set(there))])
     known = {*wanted.tasks, *wanted.optional}
     changes.unknown += sorted(f"{wanted.title}: {name}" for name in set(there) - known)
     stale = [name for name in wanted.tasks if name in there and not links(name).items() <= there[name].data.items()]
@@ -159,6 +164,23 @@ def reconcile(
 class _Task:
     number: int
     data: Data
+    idle: bool
+
+
+def _remove(client: LabelStudio, number: int, tasks: Sequence[_Task]) -> int:
+    """Deletes tasks of a project that nobody has begun, by the server's own look at that moment; their number."""
+    idle = [task.number for task in tasks if task.idle]
+    filters: Any = {
+        "conjunction": "and",
+        "items": [
+            {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0},
+            {"filter": "filter:tasks:draft_exists", "operator": "equal", "type": "Boolean", "value": False},
+        ],
+    }
+    for start in range(0, len(idle), AT_ONCE):
+        chosen: Any = {"all": False, "included": idle[start : start + AT_ONCE]}
+        client.actions.create(id="delete_tasks", project=number, filters=filters, selected_items=chosen)
+    return len(idle)
 
 
 def _unique(client: LabelStudio, number: int, changes: Changes) -> dict[str, _Task]:
@@ -173,5 +195,5 @@ def _unique(client: LabelStudio, number: int, changes: Changes) -> dict[str, _Ta
             client.tasks.delete(id=str(task.id))
             changes.doubled += 1
         else:
-            there[name] = _Task(task.id, data)
+            there[name] = _Task(task.id, data, not task.total_annotations and not task.draft_exists)
     return there

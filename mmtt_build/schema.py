@@ -96,13 +96,15 @@ ANNOTATIONS = pa.schema(
     [
         ("annotation_id", pa.string()),
         ("forgery_id", pa.string()),
-        ("answer", pa.string()),  # described | nothing-visible | broken-pair; deleted | unreadable: no longer an answer
+        # described | nothing-visible | broken-pair; unreadable | deleted | second (as in SUBMISSIONS): no longer an answer
+        ("answer", pa.string()),
         ("description", pa.string()),  # the annotator's own words
         ("language", pa.string()),
         ("labels", pa.list_(pa.int8(), 21)),
         ("annotator", pa.string()),  # pseudonymous id
         ("observation_s", pa.float32()),
-        ("origin", pa.string()),  # human | scripted (a stand-in; never presented as human)
+        # human | draft-edited (begun from a model's draft) | scripted (a stand-in); only the first is human text
+        ("origin", pa.string()),
     ]
 )
 
@@ -117,6 +119,8 @@ TASKS = pa.schema(
         ("project", pa.string()),  # its title on the server
         ("language", pa.string()),
         ("blind", pa.bool_()),  # the forged image alone first
+        ("status", pa.string()),  # open, or null; withdrawn: an answer that still comes is kept and not used
+        ("reason", pa.string()),  # why withdrawn
     ]
 )
 
@@ -126,24 +130,53 @@ SUBMISSIONS = pa.schema(
         ("task_id", pa.string()),
         ("project", pa.string()),
         ("kind", pa.string()),  # as in TASKS, or null where the task is none of ours
-        ("status", pa.string()),  # ok | unreadable (not what the page sends) | unknown-task | deleted
-        ("reason", pa.string()),
-        ("annotator", pa.string()),  # who submitted it
-        ("answer", pa.string()),  # as in ANNOTATIONS; null unless ok
+        # ok | unreadable (not what the page sends) | unknown-task | second (of several answers to one task another one
+        # counts) | withdrawn (the task was, before the answer came) | deleted (on the server)
+        ("status", pa.string()),
+        ("reason", pa.string()),  # why not ok
+        ("annotator", pa.string()),  # who submitted it: pseudonymous id, or user-<n> for somebody who has none
+        ("origin", pa.string()),  # human | draft-edited, for ever
+        ("answer", pa.string()),  # described | nothing-visible | broken-pair; null where it could not be read
         ("description", pa.string()),
         ("language", pa.string()),
         ("labels", pa.list_(pa.int8(), 21)),
         ("sides", pa.list_(pa.string())),  # subject's sides of paired labels, e.g. "eye.left"
+        ("view", pa.string()),  # open (pristine, forged and mask at once) | blind-first (the forged image alone first)
         ("first", pa.string()),  # of a blind pass: traces | none; null without one
         ("lead_time_s", pa.float64()),  # as the browser counts it
         ("observation_s", pa.float32()),
         ("created_at", pa.timestamp("us", "UTC")),  # by the server's clock, like the next two
         ("updated_at", pa.timestamp("us", "UTC")),
         ("served_at", pa.timestamp("us", "UTC")),  # first sight of the task, or null without the guard's log
+        ("source", pa.string()),  # server | file
+        ("label_studio", pa.string()),  # version that it came from, or null: a file does not say
+        ("page", pa.string()),  # digest of the project's page at that time, or null
         ("result", pa.string()),  # JSON, as it came
     ]
 )
 """All that came back, repeats and controls too; what describes a forgery is in ANNOTATIONS besides."""
+
+DRAFTS = pa.schema(
+    [
+        ("task_id", pa.string()),
+        ("status", pa.string()),  # ok | empty | too-long (over the recipe's words, or cut off)
+        ("text", pa.string()),  # as generated
+        ("model_version", pa.string()),  # draft:<name>@<revision>, as the server has it
+        ("model", pa.string()),  # name of its folder or on the hub
+        ("revision", pa.string()),  # commit of the hub, or digest of a folder's files
+        ("licence", pa.string()),  # of the model, as the user stated it, or null
+        ("family", pa.string()),  # whose prompt it was; of a control, a drawn one
+        ("language", pa.string()),
+        ("prompt", pa.string()),
+        ("prompt_version", pa.int32()),
+        ("seed", pa.int64()),  # of the draw of `shown`; the text is the likeliest one and depends on none
+        ("settings", pa.string()),  # JSON of all else that shaped the text, and the share to be shown
+        ("shown", pa.bool_()),  # whether the annotator is to see it
+        ("created_at", pa.timestamp("us", "UTC")),
+        ("placed_at", pa.timestamp("us", "UTC")),  # when it was on the server; null where it never was
+    ]
+)
+"""What a model wrote about a task. It is nobody's words: no row of it is an annotation."""
 
 FINDING = pa.struct([("rule", pa.string()), ("severity", pa.string()), ("message", pa.string())])
 

@@ -54,6 +54,13 @@ def push(
         total[kind] += number
     said = ", ".join(f"{total[kind]:,} {kind}s" for kind in kinds)
     typer.echo(f"push: {said} {'would be' if dry_run else ''} new".replace("  ", " "))
+    if result.withdrawn:
+        typer.echo(
+            f"push: {result.withdrawn.total():,} open tasks {'would be' if dry_run else ''} withdrawn".replace(
+                "  ", " "
+            )
+        )
+        counted(result.withdrawn)
     if result.changes is None:
         return
     done = result.changes
@@ -61,12 +68,15 @@ def push(
         f"server: {result.open:,} open tasks, {done.imported:,} imported, {done.mended:,} mended, "
         f"{done.doubled:,} doubles deleted"
     )
+    if done.removed:
+        typer.echo(f"server: {done.removed:,} withdrawn tasks removed")
+    if result.accounts:
+        typer.echo(f"accounts: {len(result.accounts):,} made, passwords in {result.logins}")
     for name in done.unknown[:12]:
         typer.echo(f"warning: not a task of ours, left alone: {name}", err=True)
     if result.strangers:
         typer.echo(
-            f"warning: no account on the server yet: {', '.join(result.strangers)}\n"
-            "  -> the server's page Organization has a link for them; they sign up with the address in the file",
+            f"warning: no account on the server yet: {', '.join(result.strangers)}\n  -> mmtt annotate invite",
             err=True,
         )
     typer.echo("next: mmtt annotate pull, mmtt annotate progress")

@@ -20,14 +20,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotation import guard, page, people, pictures, session, tasks
-from annotation.access import from_environment
-from annotation.assign import Kind, Pair, assign, first
+from annotation import accounts, guard, page, people, pictures, session, tasks
+from annotation.access import Connection, from_environment
+from annotation.assign import Assignment, Kind, Pair, assign, first
 from mmtt_build import parallel, store
 from mmtt_build.errors import ConfigError, ServerError
 from mmtt_build.progress import Progress
 from mmtt_build.records import SIZE
-from mmtt_build.stages import serve
+from mmtt_build.stages import serve, withdraw
 from mmtt_build.workspace import Workspace
 
 
@@ -42,6 +42,9 @@ class Summary:
         changes: on the server; None of a dry run.
         open: tasks of this push and of earlier ones that are not answered yet.
         strangers: annotators without an account on the server.
+        accounts: annotators who got one, on a local server.
+        logins: file with their passwords.
+        withdrawn: tasks that are open no more since their pair cannot be used, by reason.
     """
 
     assigned: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -50,6 +53,9 @@ class Summary:
     changes: tasks.Changes | None = None
     open: int = 0
     strangers: list[str] = field(default_factory=list)
+    accounts: list[str] = field(default_factory=list)
+    logins: Path | None = None
+    withdrawn: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +104,98 @@ def push(
     if dry_run:
         folder = _private(workspace) if (workspace.root / serve.POINTER).is_file() else None
         known = people.load(folder)
-        return _assign(workspace, people.enrol(known, annotators), options)[1]
-    connection = serve.connection(workspace)
-    if from_environment() is not None and not images_url:
+        summary = _assign(workspace, people.enrol(known, annotators, ids(workspace)), options)[1]
+        summary.withdrawn = _reasons(withdraw.withdraw(workspace, withdraw.unusable(workspace)))
+        return summary
+    server = reach(workspace, images_url)
+    with alone(workspace):
+        known = people.load(server.folder)
+        active = people.enrol(known, annotators, ids(workspace))
+        withdrawn = withdraw.withdraw(workspace, withdraw.unusable(workspace))
+        workspace.tasks.append(withdrawn)
+        rows, summary = _assign(workspace, active, options)
+        people.save(server.folder, known)
+        workspace.tasks.append(rows)
+        summary.withdrawn = _reasons(withdrawn)
+        settle(workspace, server, {name: known[name] for name in active}, known, summary)
+    return summary
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where tasks go.
+
+    Attributes:
+        connection: to the server.
+        images_url: of the workspace's folder, as annotators' browsers reach it.
+        folder: private one of the workspace's local server; it is there without that server, too.
+        ours: whether the server is that one.
+    """
+
+    connection: Connection
+    images_url: str
+    folder: Path
+    ours: bool
+
+
+def reach(workspace: Workspace, images_url: str) -> Target:
+    """The server of a workspace, and what its tasks need.
+
+    Args:
+        workspace: whose.
+        images_url: as `push` takes it.
+
+    Raises:
+        ConfigError: the address of the images is not known.
+        ServerError: there is no server.
+    """
+    connection, ours = serve.connection(workspace), from_environment() is None
+    if not ours and not images_url:
         raise ConfigError(
             "where annotators find the images is not known: the server is not ours",
             f"serve {workspace.root} over HTTPS to them and say where: --images-url URL",
         )
     images_url = images_url.rstrip("/") or serve.local(workspace).access.images_url
-    folder = _private(workspace)
-    with _alone(workspace):
-        known = people.load(folder)
-        active = people.enrol(known, annotators)
-        rows, summary = _assign(workspace, active, options)
-        people.save(folder, known)
-        workspace.tasks.append(rows)
-        with session.session(connection, "mmtt annotate push") as client:
-            accounts = set(session.users(client).values())
-            summary.strangers = [name for name in active if known[name].email not in accounts]
-            _reconcile(workspace, client, known, images_url, summary)
-    return summary
+    return Target(connection, images_url, _private(workspace), ours)
+
+
+def settle(
+    workspace: Workspace,
+    server: Target,
+    active: Mapping[str, people.Person],
+    known: Mapping[str, people.Person],
+    summary: Summary,
+) -> None:
+    """Makes the server agree with the table: accounts on a server of ours, projects, tasks.
+
+    Args:
+        workspace: of the table.
+        server: where.
+        active: who gets work.
+        known: everybody.
+        summary: is added to.
+
+    Raises:
+        ServerError: it does not do what it is asked; pushing again goes on.
+        StoreError: a stored mask is missing or damaged.
+    """
+    with session.session(server.connection, "mmtt annotate push") as client:
+        _reconcile(workspace, client, known, server.images_url, summary)
+        if server.ours:
+            summary.accounts = accounts.make(server.connection, client, server.folder, active)
+            summary.logins = server.folder / accounts.FILE_NAME
+        else:
+            there = set(session.users(client).values())
+            summary.strangers = [name for name, person in active.items() if person.email not in there]
+
+
+def ids(workspace: Workspace) -> set[str]:
+    """Annotators that any task was ever for."""
+    return set(workspace.tasks.read(["annotator"])["annotator"].to_pylist())
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    return Counter(row["reason"] for row in rows)
 
 
 def _private(workspace: Workspace) -> Path:
@@ -128,8 +206,12 @@ def _private(workspace: Workspace) -> Path:
 
 
 @contextmanager
-def _alone(workspace: Workspace) -> Iterator[None]:
-    """Two pushes at once would both find the same pairs without a task."""
+def alone(workspace: Workspace) -> Iterator[None]:
+    """Keeps other pushes out: two at once would both find the same pairs without a task.
+
+    Raises:
+        ConfigError: one is running.
+    """
     lock = os.open(workspace.root, os.O_RDONLY)
     try:
         try:
@@ -160,10 +242,15 @@ def _pending(workspace: Workspace, tasked: set[str]) -> list[Pair]:
 
 def _assign(workspace: Workspace, active: Sequence[str], options: Options) -> tuple[list[dict[str, Any]], Summary]:
     recipe = workspace.recipe
-    before = workspace.tasks.read(["task_id", "kind", "forgery_id", "annotator", "batch"]).to_pylist()
+    rows = workspace.tasks.read(["task_id", "kind", "forgery_id", "annotator", "batch", "status"]).to_pylist()
     batches: Counter[str] = Counter()
-    for row in before:
+    for row in rows:
         batches[row["annotator"]] = max(batches[row["annotator"]], row["batch"])
+    before = [row for row in rows if row["status"] != withdraw.WITHDRAWN]
+    seen = defaultdict(set)
+    for row in before:
+        if row["forgery_id"]:
+            seen[row["forgery_id"]].add(row["annotator"])
     pairs = first(
         _pending(workspace, {row["forgery_id"] for row in before if row["kind"] == Kind.PAIR}),
         options.count,
@@ -172,7 +259,7 @@ def _assign(workspace: Workspace, active: Sequence[str], options: Options) -> tu
     made = assign(
         pairs, active, seed=recipe.plan.seed, batch_size=options.batch_size, repeats=options.repeats,
         controls=options.controls, load=Counter(row["annotator"] for row in before), batches=batches,
-        taken={row["task_id"] for row in before},
+        taken={row["task_id"] for row in before}, seen=seen,
     )  # fmt: skip
     summary = Summary()
     method = {pair.forgery_id: pair.method for pair in pairs}
@@ -189,13 +276,18 @@ def _assign(workspace: Workspace, active: Sequence[str], options: Options) -> tu
                 "base_id": task.base_id,
                 "annotator": task.annotator,
                 "batch": task.batch,
-                # A title has 50 characters at most.
-                "project": f"{recipe.dataset.name[:36]}-{task.annotator}-b{task.batch:03d}",
+                "project": title(workspace, task),
                 "language": recipe.dataset.language,
                 "blind": options.blind,
+                "status": "open",
             }
         )
     return rows, summary
+
+
+def title(workspace: Workspace, task: Assignment) -> str:
+    """Of the project that a task is in; the server takes 50 characters at most."""
+    return f"{workspace.recipe.dataset.name[:36]}-{task.annotator}-b{task.batch:03d}"
 
 
 # --- the server -------------------------------------------------------------------------------------------------------
@@ -204,13 +296,18 @@ def _assign(workspace: Workspace, active: Sequence[str], options: Options) -> tu
 def _reconcile(
     workspace: Workspace, client: Any, known: Mapping[str, people.Person], images_url: str, summary: Summary
 ) -> None:
-    """Makes every project that has open tasks agree with the table."""
+    """Makes every project agree with the table that has open or withdrawn tasks, or whose annotator has left."""
     of_project: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in _joined(workspace):
         of_project[row["project"]].append(row)
-    came = workspace.submissions.read(["task_id", "status"])
-    answered = set(came.filter(pc.equal(came["status"], "ok"))["task_id"].to_pylist())
-    open_tasks = {title: [r for r in rows if r["task_id"] not in answered] for title, rows in of_project.items()}
+    answered = withdraw.answered(workspace)
+    open_tasks, withdrawn = (
+        {
+            title: [r for r in rows if r["task_id"] not in answered and (r["status"] == withdraw.WITHDRAWN) is gone]
+            for title, rows in of_project.items()
+        }
+        for gone in (False, True)
+    )
     summary.open = sum(map(len, open_tasks.values()))
     summary.changes = tasks.Changes()
     blank = workspace.root / workspace.image_path("overlays", pictures.BLANK)
@@ -230,11 +327,12 @@ def _reconcile(
                 progress.step()
 
         for title, rows in sorted(open_tasks.items()):
-            if not rows:
-                continue
-            head = rows[0]
+            head = of_project[title][0]
             person = known.get(head["annotator"])
-            if person is None:
+            left = person is None or bool(person.left)
+            if not rows and not (title in found and (withdrawn[title] or left)):
+                continue
+            if person is None and rows:
                 file = _private(workspace) / people.FILE_NAME
                 raise ServerError(
                     f"who {head['annotator']} is, is not known: {file} has no such line",
@@ -243,11 +341,13 @@ def _reconcile(
             wanted = tasks.Wanted(
                 title,
                 guard.described_to(
-                    [person.email], f"{len(of_project[title])} pairs of {workspace.recipe.dataset.name}"
+                    [person.email] if person is not None and (rows or not left) else [],
+                    f"{len(of_project[title]) - len(withdrawn[title])} pairs of {workspace.recipe.dataset.name}",
                 ),
                 page.config(head["language"], max_words=workspace.recipe.qc.max_words, blind=head["blind"]),
                 [row["task_id"] for row in rows],
                 frozenset(row["task_id"] for row in of_project[title]),
+                frozenset(row["task_id"] for row in withdrawn[title]),
             )
             tasks.reconcile(
                 client, wanted, found.get(title), make=data.make, links=data.links, changes=summary.changes, step=step
