@@ -112,6 +112,11 @@ class Workspace:
         return self._table("submissions", schema.SUBMISSIONS)
 
     @cached_property
+    def drafts(self) -> Table:
+        """What a model wrote about a task, for a study of drafting; never an annotation."""
+        return self._table("drafts", schema.DRAFTS)
+
+    @cached_property
     def annotations(self) -> Table:
         """Descriptions, in the annotators' own words."""
         return self._table("annotations", schema.ANNOTATIONS)
