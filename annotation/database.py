@@ -20,12 +20,12 @@ _OPTIONS = {"host": "PGHOST", "sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTC
 """What may follow the ? of an address, and the variable that PostgreSQL's own library takes it from."""
 _EXAMPLE = "--postgres postgresql://user@host:5432/database"
 
-_PROBE = f"""
+_RUN = f"""
 import sys, psycopg
 try:
-    with psycopg.connect(connect_timeout={CONNECT_S}) as database:
-        if not database.execute("SELECT has_schema_privilege(current_schema(), 'CREATE')").fetchone()[0]:
-            sys.exit("its user may not make tables in it")
+    with psycopg.connect(connect_timeout={CONNECT_S}, autocommit=True) as database:
+        done = database.execute(sys.argv[1])
+        print(done.fetchone()[0] if done.description else "")
 except psycopg.Error as error:
     sys.exit(str(error))
 """
@@ -60,6 +60,11 @@ def address(url: str) -> str:
     """The URL without its password."""
     parts = urlsplit(url)
     return parts._replace(netloc=f"{parts.username}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def beside(url: str, name: str) -> str:
+    """The URL of another database of the same server."""
+    return urlsplit(url)._replace(path=f"/{quote(name, safe='')}").geturl()
 
 
 def variables(url: str) -> dict[str, str]:
@@ -99,8 +104,27 @@ def check(url: str, python: Path) -> None:
     Raises:
         ServerError: it does not answer, does not let us in, or not make tables.
     """
+    may = run(url, python, "SELECT coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)")
+    if may != "True":
+        raise ServerError(f"the user of {address(url)} may not make tables in it", "let the user own the database")
+
+
+def run(url: str, python: Path, statement: str) -> str:
+    """Runs one statement on the database.
+
+    Args:
+        url: with its password.
+        python: of the server's environment, which has a driver.
+        statement: seen by others in the list of processes.
+
+    Returns:
+        The first value of its answer, "" without one.
+
+    Raises:
+        ServerError: the database does not answer, does not let us in, or refuses.
+    """
     done = subprocess.run(
-        [python, "-I", "-c", _PROBE], capture_output=True, text=True, env={**os.environ, **variables(url)},
+        [python, "-I", "-c", _RUN, statement], capture_output=True, text=True, env={**os.environ, **variables(url)},
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     if done.returncode:
@@ -109,6 +133,7 @@ def check(url: str, python: Path) -> None:
             f"the database {address(url)} cannot be used: {said}",
             "it must run, with a user that owns the database; the password is $PGPASSWORD at `mmtt annotate serve`",
         )
+    return done.stdout.strip()
 
 
 def client(program: str, url: str, *arguments: str) -> None:

@@ -181,10 +181,15 @@ def verify(
 @app.command()
 def bench(
     what: Annotated[list[str] | None, typer.Argument(help="Only these benchmarks. [default: all]")] = None,
+    tasks: Annotated[int, typer.Option(min=30, help="Of `annotate`: tasks to push and pull.")] = 3000,
+    postgres: Annotated[
+        str, typer.Option(help="Of `annotate`: URL of a server instead of sqlite, or `package` for the one of [dev].")
+    ] = "",
     dry_run: DryRunOption = False,
 ) -> None:
     """Time each step beside its naive twin, in one run on one thread."""
-    from mmtt_build.stages.bench import BENCHES
+    from annotation.database import with_password
+    from mmtt_build.stages.bench import BENCHES, Options
     from mmtt_build.stages.bench import bench as run
 
     if dry_run:
@@ -192,7 +197,8 @@ def bench(
             ("benchmark", "what it times"), [(name, (f.__doc__ or "").splitlines()[0]) for name, f in BENCHES.items()]
         )
         return
-    run(what or (), say=typer.echo)
+    database = postgres if postgres in ("", "package") else with_password(postgres)
+    run(what or (), annotation=Options(tasks, database), say=typer.echo)
 
 
 class _Stopped(BaseException):

@@ -7,11 +7,13 @@ the median over rounds in which the two alternate.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import pyarrow as pa
 
 from mmtt_build.errors import ConfigError
+from mmtt_build.stages.bench.annotation import DEFAULTS, Options, annotate
 from mmtt_build.stages.bench.nets import nets
 from mmtt_build.stages.bench.runs import loop, memory
 from mmtt_build.stages.bench.steps import contract, export, ingest, planning, resume
@@ -26,16 +28,18 @@ BENCHES: dict[str, Callable[[Say], None]] = {
     "loop": loop,
     "memory": memory,
     "nets": nets,
+    "annotate": annotate,
 }
-ON_REQUEST = {"memory", "nets"}
+ON_REQUEST = {"memory", "nets", "annotate"}
 """Benchmarks that take minutes: only when named."""
 
 
-def bench(names: Sequence[str] = (), *, say: Say) -> None:
+def bench(names: Sequence[str] = (), *, annotation: Options = DEFAULTS, say: Say) -> None:
     """Runs benchmarks by name, all by default.
 
     Args:
         names: of `BENCHES`; none means all that take less than minutes.
+        annotation: how `annotate` is to be measured.
         say: gets the lines.
 
     Raises:
@@ -48,7 +52,7 @@ def bench(names: Sequence[str] = (), *, say: Say) -> None:
     pa.set_cpu_count(1)
     try:
         for name in names or (name for name in BENCHES if name not in ON_REQUEST):
-            BENCHES[name](say)
+            {**BENCHES, "annotate": partial(annotate, options=annotation)}[name](say)
     finally:
         cv2.setNumThreads(threads)
         pa.set_cpu_count(arrow_threads)

@@ -46,6 +46,11 @@ class Postgres:
         """Address of a database, without the password."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def secret_url(self) -> str:
+        """Address of its database, with the password."""
+        return self.url().replace("@", f":{self.password}@")
+
     def make(self) -> None:
         """Makes an empty cluster whose user has a password."""
         with TemporaryDirectory() as scratch:
