@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -65,6 +66,10 @@ def refusal(body: Mapping[str, Any], user: int, project: int) -> str | None:
         return "an annotation is by whoever sends it"
     if str(body.get("project") or project) != str(project):
         return "the task is in another project"
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # Label Studio would store it, and then fail to send the project to anybody
+        return "a character of the text is only half there; type it again"
     if body.get("was_cancelled"):
         return "no skipping here: 'nothing visible' and 'broken pair' are answers"
     return None

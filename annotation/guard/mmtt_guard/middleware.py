@@ -2,7 +2,7 @@
 
 Superusers pass untouched. Beside the package's addresses it has three of its own: `/mmtt/page.js` (the counter and keys
 of the page), `/mmtt/wait?task=N` (what is still owed on a task) and, for superusers, `/mmtt/served?since=T` (the log as
-JSON lines) and `/mmtt/about`.
+JSON lines), `/mmtt/changed` (where annotations changed last, as JSON lines) and `/mmtt/about`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from jwt_auth.auth import TokenAuthenticationPhaseout  # type: ignore[import-not
 from rest_framework.exceptions import APIException  # type: ignore[import-not-found]
 from tasks.models import Annotation, Task  # type: ignore[import-not-found]
 
-from . import TESTED, limits, roles
+from . import TESTED, changed, limits, roles
 from .served import Served
 
 logger = logging.getLogger(__name__)
@@ -135,8 +135,9 @@ class Guard:
             if request.path == "/mmtt/about":
                 return JsonResponse({"label_studio": label_studio.__version__, "tested": TESTED})
             if request.path == "/mmtt/served":
-                rows = self.served.rows(float(request.GET.get("since", 0)))
-                return HttpResponse((json.dumps(row) + "\n" for row in rows), content_type="application/x-ndjson")
+                return _lines(self.served.rows(float(request.GET.get("since", 0))))
+            if request.path == "/mmtt/changed":
+                return _lines(changed.changed())
         return _refuse(404, "not found")
 
 
@@ -159,6 +160,10 @@ def _annotator(request: Any) -> Any:
         if user is not None and user.is_authenticated and not user.is_superuser:
             return user
     return None
+
+
+def _lines(rows: Iterable[Any]) -> Any:
+    return HttpResponse((json.dumps(row) + "\n" for row in rows), content_type="application/x-ndjson")
 
 
 def _refuse(status: int, reason: str) -> Any:
