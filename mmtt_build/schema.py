@@ -96,7 +96,7 @@ ANNOTATIONS = pa.schema(
     [
         ("annotation_id", pa.string()),
         ("forgery_id", pa.string()),
-        # described | nothing-visible | broken-pair; unreadable | deleted | second (as in SUBMISSIONS): no longer an answer
+        # described | nothing-visible | broken-pair; else no answer any more, as in SUBMISSIONS
         ("answer", pa.string()),
         ("description", pa.string()),  # the annotator's own words
         ("language", pa.string()),

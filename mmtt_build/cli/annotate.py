@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmtt_build.cli.common import WorkspaceOption, find, group
+from mmtt_build.cli.common import WorkspaceOption, find, group, table
+
+if TYPE_CHECKING:
+    from mmtt_build.stages.standing import Standing
 
 app = group("Annotation of forged pairs by people, on Label Studio.")
 
@@ -87,23 +91,71 @@ def stop(workspace: WorkspaceOption = None) -> None:
 
 
 @app.command()
-def status(workspace: WorkspaceOption = None) -> None:
-    """Say whether the server answers, its version, and whether the token works; exit code 1 if it cannot be used."""
-    from annotation.access import from_environment
-    from mmtt_build.stages.serve import state
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False, workspace: WorkspaceOption = None
+) -> None:
+    """Say how the server stands (exit code 1 if it cannot be used), and how far annotators are as of the last pull."""
+    import json
+    from dataclasses import asdict
 
-    now = state(None if from_environment() else find(workspace))
-    typer.echo(f"server   {now.url}\nnamed by {now.where}\nversion  {now.version}")
-    if now.server is not None:
-        typer.echo(f"images   port {now.server.access.image_port}")
-    if now.answer.problem:
-        typer.echo(f"problem  {now.answer.problem}\n  -> {_remedy(now.server is None)}", err=True)
+    from annotation.access import from_environment
+    from mmtt_build.errors import ConfigError, ServerError
+    from mmtt_build.stages.serve import state
+    from mmtt_build.stages.standing import standing, totals
+
+    lab = from_environment()
+    try:
+        found = find(workspace)
+    except ConfigError:
+        if lab is None or workspace is not None:
+            raise
+        found = None  # the lab's server stands for itself
+    try:
+        now = state(found)
+        problem, remedy = now.answer.problem, _remedy(now.server is None)
+    except ServerError as error:
+        now, problem, remedy = None, error.message, error.remedy
+    rows = standing(found) if found is not None else []
+    if as_json:
+        server = {
+            "url": now and now.url, "named_by": now and now.where, "version": now and now.answer.version,
+            "user": now and now.answer.user, "problem": problem or None,
+        }  # fmt: skip
+        batches = [asdict(row) for row in rows]
+        typer.echo(json.dumps({"server": server, "batches": batches, "totals": asdict(totals(rows))}, indent=2))
+    else:
+        if now is not None:
+            typer.echo(f"server   {now.url}\nnamed by {now.where}\nversion  {now.version}")
+            if now.server is not None:
+                typer.echo(f"images   port {now.server.access.image_port}")
+        if problem:
+            typer.echo(f"problem  {problem}\n  -> {remedy}", err=True)
+        elif now is not None:
+            typer.echo(f"token    accepted, {now.answer.user}")
+        if rows:
+            typer.echo()
+            _table([*rows, totals(rows)])
+    if problem:
         raise typer.Exit(1)
-    typer.echo(f"token    accepted, {now.answer.user}")
 
 
 def _remedy(lab: bool) -> str:
     return "check the address and the token in the environment" if lab else "mmtt annotate serve starts it again"
+
+
+def _table(rows: Sequence[Standing]) -> None:
+    table(
+        ("annotator", "batch", "tasks", "done", "today", "repair", "per hour", "hours left", "last"),
+        (
+            (row.annotator, row.batch, row.tasks, row.done, row.today, row.repair, _round(row.per_hour),
+             _round(row.hours_left), (row.last or "-")[:16])
+            for row in rows
+        ),
+    )  # fmt: skip
+
+
+def _round(number: float | None) -> str:
+    return "-" if number is None else f"{number:.1f}"
 
 
 @app.command()
@@ -132,4 +184,5 @@ def restore(
     typer.echo(f"restored{f'; the old data is in {aside}' if aside else ''}\nnext: mmtt annotate serve")
 
 
+from mmtt_build.cli import annotate_people as annotate_people  # noqa: E402 - its commands join the group
 from mmtt_build.cli import annotate_work as annotate_work  # noqa: E402 - its commands join the group

@@ -75,4 +75,4 @@ def reassign(
         typer.echo(f"  {result.waiting:,} pairs are known to all others; the next push assigns them")
     if pushed.changes is not None:
         typer.echo(f"server: {pushed.changes.imported:,} imported, {pushed.changes.removed:,} removed")
-        typer.echo("next: mmtt annotate progress")
+        typer.echo("next: mmtt annotate status")

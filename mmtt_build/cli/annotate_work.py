@@ -1,16 +1,18 @@
-"""`mmtt annotate push`, `pull` and `progress`: work out to annotators, and back."""
+"""`mmtt annotate push`, `pull` and `import`: work out to annotators, and back."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmtt_build.cli.annotate import app
 from mmtt_build.cli.common import DryRunOption, WorkspaceOption, counted, find, table
+
+if TYPE_CHECKING:
+    from mmtt_build.stages.receive import Summary
 
 
 @app.command()
@@ -29,6 +31,10 @@ def push(
     images_url: Annotated[
         str, typer.Option(help="Address of the workspace's folder. [default: the local server's]", show_default=False)
     ] = "",
+    files: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Write projects into this folder, to import by hand; no server is asked."),
+    ] = None,
     dry_run: DryRunOption = False,
     workspace: WorkspaceOption = None,
 ) -> None:
@@ -37,7 +43,9 @@ def push(
     from mmtt_build.stages.push import push as run
 
     options = Options(count, batch_size, repeats, controls, blind)
-    result = run(find(workspace), annotators=annotators, options=options, images_url=images_url, dry_run=dry_run)
+    result = run(
+        find(workspace), annotators=annotators, options=options, images_url=images_url, files=files, dry_run=dry_run
+    )
     who = sorted(result.batches)
     kinds, methods = ("pair", "repeat", "control"), sorted({method for _, method in result.methods} - {"control"})
     if who:
@@ -61,6 +69,9 @@ def push(
             )
         )
         counted(result.withdrawn)
+    if files is not None and not dry_run:
+        typer.echo(f"files: {result.open:,} open tasks, {len(result.files):,} projects in {files}")
+        typer.echo(f"next: {files / 'README.txt'} says how to import them")
     if result.changes is None:
         return
     done = result.changes
@@ -72,6 +83,8 @@ def push(
         typer.echo(f"server: {done.removed:,} withdrawn tasks removed")
     if result.accounts:
         typer.echo(f"accounts: {len(result.accounts):,} made, passwords in {result.logins}")
+    for name in done.rewritten[:12]:
+        typer.echo(f"warning: its page or description was another, mended: {name}", err=True)
     for name in done.unknown[:12]:
         typer.echo(f"warning: not a task of ours, left alone: {name}", err=True)
     if result.strangers:
@@ -79,7 +92,7 @@ def push(
             f"warning: no account on the server yet: {', '.join(result.strangers)}\n  -> mmtt annotate invite",
             err=True,
         )
-    typer.echo("next: mmtt annotate pull, mmtt annotate progress")
+    typer.echo("next: mmtt annotate pull, mmtt annotate status")
 
 
 @app.command()
@@ -88,36 +101,34 @@ def pull(workspace: WorkspaceOption = None) -> None:
     from mmtt_build.stages.pull import pull as run
 
     result = run(find(workspace))
-    new = ", ".join(f"{number:,} {kind}s" for kind, number in sorted(result.new.items())) or "nothing"
-    typer.echo(f"pull: {new} new, {result.changed:,} changed, {result.deleted:,} deleted on the server")
-    counted(result.reasons)
+    _say("pull", result, f", {result.deleted:,} deleted on the server")
     for title in result.missing:
         typer.echo(f"warning: project {title} is not on the server; what came from it is kept", err=True)
     typer.echo("next: mmtt qc audit")
 
 
-@app.command()
-def progress(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False, workspace: WorkspaceOption = None
+@app.command("import")
+def take_in(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE.json...", exists=True, dir_okay=False, help="Label Studio's exports.")
+    ],
+    people: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="CSV with columns user,email: who has which number in FILE."),
+    ] = None,
+    skip_foreign: Annotated[bool, typer.Option("--skip-foreign", help="Leave out tasks that are not ours.")] = False,
+    workspace: WorkspaceOption = None,
 ) -> None:
-    """Show how far each annotator is with each batch, as of the last pull."""
-    from dataclasses import asdict
+    """Bring what projects that were exported as JSON have into the tables, as pull does without a file."""
+    from mmtt_build.stages.take_in import take_in as run
 
-    from mmtt_build.stages.standing import standing
-
-    rows = standing(find(workspace))
-    if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=2))
-        return
-    table(
-        ("annotator", "batch", "tasks", "done", "today", "per hour", "hours left", "last"),
-        (
-            (row.annotator, row.batch, row.tasks, row.done, row.today, _round(row.per_hour), _round(row.hours_left),
-             (row.last or "-")[:16])
-            for row in rows
-        ),
-    )  # fmt: skip
+    _say("import", run(find(workspace), files, users=people, skip_foreign=skip_foreign))
+    typer.echo("next: mmtt qc audit")
 
 
-def _round(number: float | None) -> str:
-    return "-" if number is None else f"{number:.1f}"
+def _say(command: str, result: Summary, more: str = "") -> None:
+    new = ", ".join(f"{number:,} {kind}s" for kind, number in sorted(result.new.items())) or "nothing"
+    typer.echo(f"{command}: {new} new, {result.changed:,} changed{more}")
+    counted(result.reasons)
+    for warning, number in result.warnings.items():
+        typer.echo(f"warning: {number:,} {warning}", err=True)

@@ -9,6 +9,9 @@ from typing import Any
 from mmtt_build.records import Annotation
 from mmtt_build.workspace import Workspace
 
+_AS_THEY_ARE = ("forgery_id", "answer", "description", "language", "annotator", "observation_s", "origin")
+"""Columns that are fields of an annotation under the same name."""
+
 
 @dataclass(slots=True)
 class Summary:
@@ -39,10 +42,11 @@ def audit(workspace: Workspace, *, dry_run: bool = False) -> Summary:
     rows: list[dict[str, Any]] = []
     for batch in workspace.annotations.read().to_batches(max_chunksize=4096):
         for record in batch.to_pylist():
-            labels = record.pop("labels")
+            labels = record["labels"]
             annotation = Annotation(
-                id=record.pop("annotation_id"), labels=tuple(labels) if labels is not None else None, **record
-            )
+                id=record["annotation_id"], labels=tuple(labels) if labels is not None else None,
+                **{name: record[name] for name in _AS_THEY_ARE},
+            )  # fmt: skip
             found = base.audit(annotation, workspace.recipe.qc)
             verdict = base.verdict(found)
             row = {

@@ -1,4 +1,4 @@
-"""How far annotators are, from the tables alone: as of the last pull."""
+"""How far annotators are, from the tables alone: as of the last pull or import."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ from mmtt_build.workspace import Workspace
 PAUSE_S = 900.0
 """A longer gap between two submissions is a break, and no part of the pace."""
 
+_Key = tuple[str, int, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """How far an annotator is with a batch, as of the last pull.
 
     Attributes:
-        annotator: pseudonymous id.
-        batch: its number.
-        project: title on the server.
-        tasks: in it.
+        annotator: pseudonymous id; "all" in the totals.
+        batch: its number; in the totals how many there are.
+        project: title on the server; "" in the totals.
+        tasks: in it, without withdrawn ones.
         done: of these.
         today: done since midnight, by this machine's time zone.
-        per_hour: pace of the annotator over all batches, breaks left out; None before the second submission.
-        hours_left: of work at this pace; None without a pace.
+        repair: done, and rejected by the last audit: waiting to be done better.
+        per_hour: pace of the annotator over all batches, breaks left out; None before the second submission. In the
+            totals the mean of who has a pace.
+        hours_left: of work at this pace; None without a pace. In the totals of the annotator who has most left.
         last: time of the last submission, ISO 8601, or None.
     """
 
@@ -35,6 +39,7 @@ class Standing:
     tasks: int
     done: int
     today: int
+    repair: int
     per_hour: float | None
     hours_left: float | None
     last: str | None
@@ -43,35 +48,53 @@ class Standing:
 def standing(workspace: Workspace, now: datetime | None = None) -> list[Standing]:
     """How far everybody is with every batch, from the tables alone."""
     midnight = (now or datetime.now(UTC)).astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-    columns = ("annotator", "batch", "project", "task_id")
+    columns = ("annotator", "batch", "project", "task_id", "status")
     table = workspace.tasks.read(columns)
-    batch_of: dict[str, tuple[str, int, str]] = {}
-    sizes: Counter[tuple[str, int, str]] = Counter()
-    for annotator, batch, project, task in zip(*(table[column].to_pylist() for column in columns), strict=True):
-        batch_of[task] = (annotator, batch, project)
-        sizes[annotator, batch, project] += 1
-    came = workspace.submissions.read(["task_id", "status", "created_at"]).to_pylist()
-    done: dict[tuple[str, int, str], dict[str, datetime]] = defaultdict(dict)
-    for row in came:
-        if row["status"] == "ok":  # of two for one task the first counts
-            of = done[batch_of[row["task_id"]]]
-            of[row["task_id"]] = min(of.get(row["task_id"], row["created_at"]), row["created_at"])
+    batch_of: dict[str, _Key] = {}
+    sizes: Counter[_Key] = Counter()
+    for annotator, batch, project, task, status in zip(*(table[name].to_pylist() for name in columns), strict=True):
+        if status != "withdrawn":
+            batch_of[task] = (annotator, batch, project)
+            sizes[annotator, batch, project] += 1
+    rejected = set(workspace.findings.keys(verdict="reject").to_pylist())
+    done: dict[_Key, list[datetime]] = defaultdict(list)
+    repair: Counter[_Key] = Counter()
+    for row in workspace.submissions.read(["annotation_id", "task_id", "status", "created_at"]).to_pylist():
+        if row["status"] == "ok" and row["task_id"] in batch_of:
+            key = batch_of[row["task_id"]]
+            done[key].append(row["created_at"])
+            repair[key] += row["annotation_id"] in rejected
     times: dict[str, list[datetime]] = defaultdict(list)
     for (annotator, _, _), of in done.items():
-        times[annotator] += of.values()
+        times[annotator] += of
     paces = {annotator: _per_hour(sorted(moments)) for annotator, moments in times.items()}
-    rows = []
-    for key in sorted(sizes):
-        annotator, batch, project = key
-        moments, pace = list(done[key].values()), paces.get(annotator)
-        rows.append(
-            Standing(
-                annotator, batch, project, sizes[key], len(moments), sum(moment >= midnight for moment in moments),
-                pace, (sizes[key] - len(moments)) / pace if pace else None,
-                max(moments).isoformat() if moments else None,
-            )
-        )  # fmt: skip
-    return rows
+    return [
+        Standing(
+            key[0], key[1], key[2], sizes[key], len(done[key]), sum(at >= midnight for at in done[key]), repair[key],
+            paces.get(key[0]), _hours(sizes[key] - len(done[key]), paces.get(key[0])),
+            max(done[key]).isoformat() if done[key] else None,
+        )
+        for key in sorted(sizes)
+    ]  # fmt: skip
+
+
+def totals(rows: list[Standing]) -> Standing:
+    """All rows in one."""
+    paces = {row.annotator: row.per_hour for row in rows if row.per_hour}
+    left: Counter[str] = Counter()
+    for row in rows:
+        left[row.annotator] += row.tasks - row.done
+    hours = [hours for name, pace in paces.items() if (hours := _hours(left[name], pace)) is not None]
+    return Standing(
+        "all", len(rows), "", sum(row.tasks for row in rows), sum(row.done for row in rows),
+        sum(row.today for row in rows), sum(row.repair for row in rows),
+        sum(paces.values()) / len(paces) if paces else None, max(hours, default=None),
+        max((row.last for row in rows if row.last), default=None),
+    )  # fmt: skip
+
+
+def _hours(tasks: int, per_hour: float | None) -> float | None:
+    return tasks / per_hour if per_hour else None
 
 
 def _per_hour(times: list[datetime]) -> float | None:

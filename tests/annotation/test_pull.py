@@ -1,4 +1,4 @@
-"""Work comes back: `pull` and `progress` on a real, guarded Label Studio."""
+"""Work comes back: `pull` and `status` on a real, guarded Label Studio."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from annotation.access import TOKEN, URL
 from mmtt_build import parts
 from mmtt_build.errors import ConfigError
 from mmtt_build.stages.audit import audit
 from mmtt_build.stages.export import export
-from mmtt_build.stages.pull import observation
+from mmtt_build.stages.receive import observation
+from mmtt_build.stages.serve import POINTER
 from tests.annotation.work import NOTHING, PEOPLE, WAIT_S, said
 
 TYPED = 'Die Nase <b>ist</b> unscharf & "weich" 😀\n  <script>alert(1)</script>  鼻子很模糊'
@@ -130,25 +132,56 @@ def test_a_deleted_project_keeps_its_words_and_comes_back_without_them(work):
     assert sorted(task for of, task in work.there() if of == title) == sorted(rest)
 
 
-def test_progress_counts_per_annotator_and_batch(work):
+def test_status_counts_per_annotator_and_batch(work):
     work.push("--batch-size", 4)
     tasks = work.of("a01", "pair")[:3]
     with work.login("ana") as ana:
-        for task in tasks:
-            work.answer(ana, task, said("The nose is soft."))
+        for task, text in zip(tasks, ("The nose is soft.", "word " * 120, "The lips do not meet."), strict=True):
+            work.answer(ana, task, said(text))
     work.pull()
-    rows = json.loads(work("progress", "--json").stdout)
+    work.workspace.findings.append(
+        [{"annotation_id": work.submissions()[tasks[1]]["annotation_id"], "verdict": "reject"}]
+    )
+    done = work("status", "--json")
+    assert done.returncode == 0
+    told = json.loads(done.stdout)
+    assert (told["server"]["url"], told["server"]["problem"]) == (work.studio.access.url, None)
+    rows = told["batches"]
     batches = Counter((row["annotator"], row["batch"]) for row in work.assigned())
     assert {(row["annotator"], row["batch"]): row["tasks"] for row in rows} == batches
-    assert sum(row["done"] for row in rows) == sum(row["today"] for row in rows) == 3
     mine = [row for row in rows if row["annotator"] == "a01"]
     pace = mine[0]["per_hour"]
-    assert 3600 / 30 < pace < 3600 / WAIT_S
+    assert 0 < pace < 3600 / WAIT_S
     assert mine[0]["hours_left"] == pytest.approx((mine[0]["tasks"] - mine[0]["done"]) / pace)
     assert {row["per_hour"] for row in rows if row["annotator"] == "a02"} == {None}
-    shown = work("progress").stdout.splitlines()
-    assert shown[0].split()[:5] == ["annotator", "batch", "tasks", "done", "today"]
-    assert len(shown) == 1 + len(rows)
+    for column, expected in (("tasks", batches.total()), ("done", 3), ("today", 3), ("repair", 1)):
+        assert sum(row[column] for row in rows) == told["totals"][column] == expected
+    left = sum(row["tasks"] - row["done"] for row in mine)
+    assert told["totals"]["hours_left"] == pytest.approx(left / pace)
+    server, shown = work("status").stdout.split("\n\n")
+    assert "token    accepted" in server
+    assert shown.split()[:6] == ["annotator", "batch", "tasks", "done", "today", "repair"]
+    assert len(shown.splitlines()) == 1 + len(rows) + 1
+
+
+def test_status_needs_no_server_for_what_is_in_the_tables(work, monkeypatch):
+    (work.workspace.root / POINTER).unlink()
+    nothing = work("status")
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert "has no annotation server yet\n  -> mmtt annotate serve" in nothing.stderr
+    work.workspace.tasks.append(
+        [{"task_id": f"t{n}", "kind": "pair", "annotator": "a01", "batch": 1, "project": "p", "status": status}
+         for n, status in enumerate((None, "open", "withdrawn"))]
+    )  # fmt: skip
+    without = work("status")
+    assert without.returncode == 1
+    assert without.stdout.splitlines()[-1].split()[:4] == ["all", "1", "2", "0"]
+    monkeypatch.setitem(work.studio.variables, URL, "http://127.0.0.1:9")
+    monkeypatch.setitem(work.studio.variables, TOKEN, "0" * 40)
+    down = work("status", "--json")
+    told = json.loads(down.stdout)
+    assert (down.returncode, told["totals"]["tasks"]) == (1, 2)
+    assert "does not answer" in told["server"]["problem"]
 
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -166,7 +199,9 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
         (None, 90, 80.0, 80.0),
         (30, 70, 1e9, 30.0),  # 30 tabs, and a claim
         (4000, 70, None, 70.0),
-        (None, None, -5.0, -5.0),  # nonsense stays to be seen, and is too short
+        (None, None, -5.0, 0.0),  # nonsense is no time at all
+        (None, -3, 80.0, 80.0),  # shown after it came: the clock was set back, and tells nothing
+        (None, -3, None, None),
     ],
 )
 def test_observation_is_the_least_that_anything_says(previous, served, lead, expected):
