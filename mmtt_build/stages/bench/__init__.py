@@ -47,12 +47,13 @@ def bench(names: Sequence[str] = (), *, annotation: Options = DEFAULTS, say: Say
     """
     if unknown := set(names) - set(BENCHES):
         raise ConfigError(f"unknown benchmark {', '.join(sorted(unknown))}", f"known: {', '.join(BENCHES)}")
+    benches: dict[str, Callable[[Say], None]] = {**BENCHES, "annotate": partial(annotate, options=annotation)}
     threads, arrow_threads = cv2.getNumThreads(), pa.cpu_count()
     cv2.setNumThreads(1)
     pa.set_cpu_count(1)
     try:
         for name in names or (name for name in BENCHES if name not in ON_REQUEST):
-            {**BENCHES, "annotate": partial(annotate, options=annotation)}[name](say)
+            benches[name](say)
     finally:
         cv2.setNumThreads(threads)
         pa.set_cpu_count(arrow_threads)

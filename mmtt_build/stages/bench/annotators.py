@@ -1,31 +1,64 @@
-"""Thirty annotators who are none: sessions over HTTP that log in, take tasks, wait, keep a draft and submit."""
+"""Annotators who are none: sessions over HTTP that log in, take tasks, wait, keep a draft and submit.
+
+What the server confirmed to them is compared with what is pulled afterwards.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import httpx
 
-from annotation.accounts import Login
+from annotation import guard, page, people, tasks
+from annotation.accounts import FILE_NAME, Login
+from annotation.people import Person
+from annotation.server import Server
 from mmtt_build.errors import ServerError
+from mmtt_build.stages.bench.synthetic import GUARD_S
+from mmtt_build.stages.bench.timing import Say
+from mmtt_build.stages.pull import pull
+from mmtt_build.stages.push import Options, push
+from mmtt_build.workspace import Workspace
 
-THINK_S = (6.0, 14.0)
-"""Between two tasks, at random: thirty people then submit some 2.5 times a second, five times what they can in earnest,
-where the guard asks for a minute."""
-EACH = 10
-"""Submissions of everybody at that pace."""
-BURST = 5
-"""Submissions of everybody without a thought; the first all at the same instant."""
+WAIT_S = GUARD_S + 0.3
+"""What an annotator looks at a pair, here."""
 TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many annotators, and what they do.
+
+    Attributes:
+        people: of them.
+        steady: submissions of each at a pace.
+        think_s: least and most seconds before each of these, drawn at random.
+        burst: submissions of each without a thought, the first all at the same instant.
+    """
+
+    people: int
+    steady: int
+    think_s: tuple[float, float]
+    burst: int
+
+    @property
+    def tasks(self) -> int:
+        """Of each."""
+        return self.steady + self.burst
+
+
+THIRTY = Size(people=30, steady=10, think_s=(6.0, 14.0), burst=5)
+"""They submit some 2.5 times a second: five times what they can in earnest, where the guard asks for a minute."""
 
 RESULT = [
     {
@@ -57,25 +90,14 @@ class Record:
     shown: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     took_s: float = 0.0
 
-    @property
-    def failed(self) -> int:
-        """Requests without an answer, or with an error of the server's."""
-        return sum(number for (_, status), number in self.statuses.items() if status >= 500 or not status)
-
-    @property
-    def refused(self) -> Counter[tuple[str, int]]:
-        """Requests that the server did not do as asked."""
-        return Counter({key: number for key, number in self.statuses.items() if 400 <= key[1] < 500})
-
 
 @dataclass(slots=True)
-class Annotator:
+class _Annotator:
     """One of them.
 
     Attributes:
         login: with whom.
         project: whose tasks to take.
-        wait_s: what the guard asks for.
         session: as a browser has it.
         lock: of the record, which all share.
         ended: set where everybody is to go home.
@@ -83,7 +105,6 @@ class Annotator:
 
     login: Login
     project: int
-    wait_s: float
     session: httpx.Client
     lock: threading.Lock
     ended: threading.Event
@@ -116,7 +137,7 @@ class Annotator:
                 self._pause(mine.uniform(*think_s))
             task, draft = self._next(), dict[str, Any]()
             if task is not None:
-                self._pause(self.wait_s)
+                self._pause(WAIT_S)
                 draft = self._send(
                     "draft", "POST", f"/api/tasks/{task}/drafts?project={self.project}", json=self._body()
                 )
@@ -143,7 +164,7 @@ class Annotator:
                 self.record.submitted.append(answer["id"])
 
     def _body(self) -> dict[str, Any]:
-        return {"result": RESULT, "lead_time": self.wait_s, "project": self.project}
+        return {"result": RESULT, "lead_time": WAIT_S, "project": self.project}
 
     def _pause(self, seconds: float) -> None:
         if self.ended.wait(seconds):
@@ -164,20 +185,13 @@ class Annotator:
 
 
 @contextmanager
-def crowd(logins: Sequence[Login], projects: Sequence[int], wait_s: float) -> Iterator[Crowd]:
-    """Annotators at their desks; they go home when the block ends.
-
-    Args:
-        logins: one each.
-        projects: one each, or the same one for all.
-        wait_s: what the guard asks for, and a little more.
-    """
+def _crowd(logins: Sequence[Login], projects: Sequence[int]) -> Iterator[_Crowd]:
+    """Annotators at their desks, with a project each or the same one for all; they go home when the block ends."""
     lock, ended = threading.Lock(), threading.Event()
     everybody = [
-        Annotator(
+        _Annotator(
             login,
             project,
-            wait_s,
             httpx.Client(base_url=login.address, timeout=TIMEOUT_S, trust_env=False),
             lock,
             ended,
@@ -185,7 +199,7 @@ def crowd(logins: Sequence[Login], projects: Sequence[int], wait_s: float) -> It
         for login, project in zip(logins, projects, strict=True)
     ]
     try:
-        yield Crowd(everybody, ended)
+        yield _Crowd(everybody, ended)
     finally:
         ended.set()
         for annotator in everybody:
@@ -193,40 +207,122 @@ def crowd(logins: Sequence[Login], projects: Sequence[int], wait_s: float) -> It
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
-    """Annotators, side by side.
-
-    Attributes:
-        everybody: of them.
-        ended: set where they are to go home.
-    """
-
-    everybody: Sequence[Annotator]
+class _Crowd:
+    everybody: Sequence[_Annotator]
     ended: threading.Event
 
-    def log_in(self) -> Record:
-        """Everybody logs in at once."""
-        return self._together(lambda annotator: annotator.log_in())
-
-    def steadily(self) -> Record:
-        """Everybody works at five times the pace of people."""
-        return self._together(lambda annotator: annotator.work(EACH, THINK_S))
-
-    def at_once(self) -> Record:
-        """Everybody submits at the same instant, and goes on as fast as the guard and the server allow."""
-        start = threading.Barrier(len(self.everybody))
-        return self._together(lambda annotator: annotator.work(BURST, (0.0, 0.0), start))
-
-    def _together(self, do: Any) -> Record:
+    def do(self, work: Callable[[_Annotator], None]) -> Record:
+        """Everybody does something, at the same time."""
         record = Record()
         for annotator in self.everybody:
             annotator.record = record
         began = time.monotonic()
         with ThreadPoolExecutor(len(self.everybody)) as pool:
             try:
-                list(pool.map(do, self.everybody))
+                list(pool.map(work, self.everybody))
             except BaseException:  # Ctrl-C, or one of them: the others would think on for a minute
                 self.ended.set()
                 raise
         record.took_s = time.monotonic() - began
         return record
+
+
+def load(
+    say: Say, client: Any, workspace: Workspace, server: Server, everybody: Mapping[str, Person], size: Size
+) -> None:
+    """Lets annotators work, with a project each on sqlite and with one queue for all on PostgreSQL.
+
+    Args:
+        say: gets the lines.
+        client: of the server, an administrator's.
+        workspace: with `size.tasks` pairs for everybody.
+        server: the same; the passwords are in its folder.
+        everybody: annotators by id.
+        size: how many, how much.
+    """
+    shared = bool(server.access.postgres)
+    projects = _shared(client, workspace, everybody) if shared else _apart(client, workspace, everybody)
+    logins = _logins(server, everybody)
+    say(f"{size.people} annotators, {'one queue for all' if shared else 'a project each'}; wait of {GUARD_S:g} s")
+    say(f"  {'':<32} {'requests':>8} {'per s':>7} {'p50 s':>7} {'p95 s':>7} {'longest':>7}")
+    start = threading.Barrier(size.people)
+    records = []
+    with _crowd(logins, [projects[login.annotator] for login in logins]) as crowd:
+        phases: tuple[tuple[str, Callable[[_Annotator], None]], ...] = (
+            ("everybody logs in at once", lambda one: one.log_in()),
+            ("a steady pace", lambda one: one.work(size.steady, size.think_s)),
+            ("all at once, without a thought", lambda one: one.work(size.burst, (0.0, 0.0), start)),
+        )
+        for name, work in phases:
+            record = crowd.do(work)
+            records.append(record)
+            say(f"  {name}: {record.took_s:.0f} s, load of this machine {os.getloadavg()[0]:.1f}")
+            _say_times(say, record)
+    pull(workspace)
+    _say_counts(say, workspace, records)
+    for number in set(projects.values()):
+        client.projects.delete(id=number)
+
+
+def _apart(client: Any, workspace: Workspace, everybody: Mapping[str, Person]) -> dict[str, int]:
+    """Pushes; the project of each annotator, by id."""
+    given = workspace.root / "annotators.csv"
+    given.write_text("email\n" + "".join(f"{person.email}\n" for person in everybody.values()), "utf-8")
+    push(workspace, annotators=given, options=Options(repeats=0, controls=0))
+    rows = workspace.tasks.read(["project", "annotator"]).to_pylist()
+    title_of = {row["annotator"]: row["project"] for row in rows}
+    found = tasks.projects(client, title_of.values())
+    return {name: found[title].number for name, title in title_of.items()}
+
+
+def _shared(client: Any, workspace: Workspace, everybody: Mapping[str, Person]) -> dict[str, int]:
+    """Puts what was pushed into one project that everybody may open; that one for each."""
+    apart = _apart(client, workspace, everybody)
+    data = []
+    for number in apart.values():
+        config = client.projects.get(id=number).label_config
+        listed = client.tasks.list(project=number, fields="task_only", include="id,data", page_size=1000)
+        data += [{"data": task.data} for task in listed]
+        client.projects.delete(id=number)
+    title = f"{workspace.recipe.dataset.name}-shared"
+    named = guard.described_to(person.email for person in everybody.values())
+    project = client.projects.create(title=title, **page.PROJECT, label_config=config, description=named)
+    client.projects.import_tasks(id=project.id, request=data)
+    workspace.tasks.append([row | {"project": title} for row in workspace.tasks.read().to_pylist()])
+    return dict.fromkeys(everybody, project.id)
+
+
+def _logins(server: Server, everybody: Mapping[str, Person]) -> list[Login]:
+    columns = [column.name for column in fields(Login)]
+    rows = [row for _, row in people.read(server.data / FILE_NAME, columns, "mmtt annotate invite")]
+    return [Login(*(row[column] for column in columns)) for row in rows if row["annotator"] in everybody]
+
+
+def _say_times(say: Say, record: Record) -> None:
+    for kind, seconds in record.seconds.items():
+        ordered = sorted(seconds)
+        p50, p95 = (ordered[round(share * (len(ordered) - 1))] for share in (0.5, 0.95))
+        say(
+            f"    {kind:<30} {len(ordered):>8} {len(ordered) / record.took_s:>7.1f} {p50:>7.2f} {p95:>7.2f} "
+            f"{ordered[-1]:>7.2f}"
+        )
+
+
+def _say_counts(say: Say, workspace: Workspace, records: Sequence[Record]) -> None:
+    shown: defaultdict[int, set[str]] = defaultdict(set)
+    statuses: Counter[tuple[str, int]] = Counter()
+    for record in records:
+        statuses += record.statuses
+        for task, who in record.shown.items():
+            shown[task] |= who
+    sent = {number for record in records for number in record.submitted}
+    rows = workspace.submissions.read(["annotation_id", "task_id", "status"]).to_pylist()
+    came = {int(row["annotation_id"].rpartition("-")[2]) for row in rows if row["status"] == "ok"}
+    doubled = len(rows) - len({row["task_id"] for row in rows})
+    twice = sum(len(who) > 1 for who in shown.values())
+    say(f"  {len(shown)} tasks shown, {twice} of them to two people; {len(sent)} submissions confirmed")
+    say(f"  {len(came)} pulled: {len(sent - came)} lost, {len(came - sent)} unconfirmed, {doubled} doubled")
+    wrong = {key: number for key, number in statuses.items() if key[1] >= 400 or not key[1]}
+    say(f"  {sum(wrong.values())} requests not done as asked")
+    for (kind, status), number in sorted(wrong.items()):
+        say(f"    {kind}: {number} x {f'status {status}' if status else 'no answer'}")

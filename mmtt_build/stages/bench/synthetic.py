@@ -1,4 +1,4 @@
-"""A workspace of any size, without a picture in it."""
+"""Workspaces of any size, without a picture in them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mmtt_build import schema
+from mmtt_build import images, masks, schema, store
+from mmtt_build.records import SIZE
 from mmtt_build.workspace import Workspace
+
+GUARD_S = 1.0
+"""What the guard asks annotators of a `paired_workspace` for: a minute would make it an hour."""
+MASKS = 16
 
 
 def synthetic_workspace(root: Path, *, images: int, forgeries: int = 0, forged: bool = False) -> Workspace:
@@ -61,4 +66,36 @@ def synthetic_workspace(root: Path, *, images: int, forgeries: int = 0, forged: 
         made = made.select(schema.FORGERIES.names).cast(schema.FORGERIES)
         for start in range(0, made.num_rows, 1000):  # as many shards as a long run leaves
             workspace.forgeries.append(made.slice(start, 1000))
+    return workspace
+
+
+def paired_workspace(root: Path, pairs: int, name: str) -> Workspace:
+    """A workspace with forged pairs to describe: rows as generate leaves them, and masks that the rows share.
+
+    Args:
+        root: a new folder.
+        pairs: forgeries.
+        name: of the dataset.
+    """
+    workspace = Workspace.init(root)
+    recipe = root / "mmtt.toml"
+    text = recipe.read_text("utf-8").replace('"my-dataset"', f'"{name}"')
+    recipe.write_text(text.replace("min_observation_s = 60.0", f"min_observation_s = {GUARD_S}"), "utf-8")
+    for number in range(MASKS):
+        mask = np.zeros((SIZE, SIZE), np.bool_)
+        mask[100 + number : 300, 128 : 300 + number] = True
+        store.write_file(root / workspace.image_path("masks", str(number)), images.encode_grey(masks.to_grey(mask)))
+    pristine, plan, forgeries = [], [], []
+    for number in range(pairs):
+        base, forgery = f"base-{number:06d}", f"warp-{number:06d}"
+        common = {"forgery_id": forgery, "method": "warp", "split": "train"}
+        image, mask_path = (
+            workspace.image_path("forged", forgery), workspace.image_path("masks", str(number % MASKS))
+        )  # fmt: skip
+        pristine.append({"id": base, "status": "ok", "image": workspace.image_path("pristine", base)})
+        plan.append(common | {"base_id": base, "identity_group": base, "seed": number, "params": "{}"})
+        forgeries.append(common | {"status": "ok", "image": image, "mask": mask_path})
+    workspace.pristine.append(pristine)
+    workspace.plan.append(plan)
+    workspace.forgeries.append(forgeries)
     return workspace
