@@ -184,5 +184,6 @@ def restore(
     typer.echo(f"restored{f'; the old data is in {aside}' if aside else ''}\nnext: mmtt annotate serve")
 
 
+from mmtt_build.cli import annotate_draft as annotate_draft  # noqa: E402 - its commands join the group
 from mmtt_build.cli import annotate_people as annotate_people  # noqa: E402 - its commands join the group
 from mmtt_build.cli import annotate_work as annotate_work  # noqa: E402 - its commands join the group
