@@ -107,11 +107,13 @@ class Qc:
 
     Attributes:
         min_observation_s: least time an annotator looks at a pair, in seconds (MMTT: one minute).
-        max_words: longest description, in words separated by white space (MMTT: 120).
+        max_words: longest description, in words separated by white space (MMTT: 120); a Chinese character is a word.
+        min_words: shortest description that can say something, counted likewise.
     """
 
     min_observation_s: float = 60.0
     max_words: int = 120
+    min_words: int = 3
 
 
 def _default_mix() -> dict[str, float]:
@@ -287,6 +289,7 @@ def _check(recipe: Recipe, reader: _Reader) -> None:
         ("ingest", "same_person_cosine"): (0.2, 1),
         ("qc", "min_observation_s"): (0, 86_400),
         ("qc", "max_words"): (1, 10_000),
+        ("qc", "min_words"): (0, 120),
     }
     for (section, key), (low, high) in ranges.items():
         value = getattr(getattr(recipe, section), key)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from mmtt_build.config import Qc
 from mmtt_build.records import Annotation
+from qc import lexicon
+from qc.mentions import Mention, mentions
+from qc.spelling import Folded, count, fold
 
 
 class Severity(StrEnum):
@@ -20,15 +24,85 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One rule's objection; the message names the evidence (the words, the part, the seconds)."""
+    """One rule's objection.
+
+    Attributes:
+        rule: its name.
+        severity: what follows.
+        message: the evidence in words: what was said, the part, the seconds.
+        spans: start and end in the description of the words that it objects to; none where it is not about words.
+    """
 
     rule: str
     severity: Severity
     message: str
+    spans: tuple[tuple[int, int], ...] = ()
 
 
-Check = Callable[[Annotation, Qc], str | None]
-"""A rule's body: the message of its finding, or None if the annotation passes."""
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a rule found, with the places in the description."""
+
+    message: str
+    spans: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What rules know beside the row they judge, each thing found out once however many of them ask.
+
+    Attributes:
+        annotation: the row.
+        thresholds: of the recipe.
+        language: of the recipe's descriptions, ISO 639-1; without one the annotation's own.
+    """
+
+    annotation: Annotation
+    thresholds: Qc
+    language: str | None
+
+    @cached_property
+    def text(self) -> str:
+        """The description, "" without one."""
+        return self.annotation.description or ""
+
+    @cached_property
+    def folded(self) -> Folded:
+        """The description as lexica compare it."""
+        return fold(self.text)
+
+    @cached_property
+    def words(self) -> int:
+        """The description's length as the annotator's page counts it, see `spelling.count`."""
+        return count(self.text)
+
+    @cached_property
+    def mentions(self) -> list[Mention]:
+        """The parts that the description names; none in a language that has no lexicon."""
+        return mentions(self.text, self.language) if self.language in lexicon.LANGUAGES else []
+
+    def said(self, phrases: str, message: str) -> Evidence | None:
+        """Evidence that the description holds phrases of a kind (`lexicon.phrases`) of any language; {} quotes them."""
+        folded = self.folded
+        spans = [
+            folded.original(*match.span())
+            for pattern in lexicon.phrases(phrases)
+            for match in pattern.finditer(folded.text)
+        ]
+        return self.quoted(sorted(spans), message) if spans else None
+
+    def quoted(self, spans: Iterable[tuple[int, int]], message: str) -> Evidence:
+        """Evidence that quotes places of the description at the message's {}, each with its position."""
+        places = tuple(spans)
+        quotes = ", ".join(f"{self.text[start:end]!r} at {start}" for start, end in places[:_QUOTES])
+        more = f" and {len(places) - _QUOTES} more" if len(places) > _QUOTES else ""
+        return Evidence(message.format(quotes + more), places[:_SPANS])
+
+
+_QUOTES, _SPANS = 3, 100  # a text of 1 MB may repeat its fault on every line
+
+Check = Callable[[Annotation, Context], "str | Evidence | None"]
+"""A rule's body: the message of its finding, perhaps with the places in the text, or None if the annotation passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +134,25 @@ def rule(name: str, severity: Severity) -> Callable[[Check], Check]:
     return register
 
 
-def audit(annotation: Annotation, thresholds: Qc) -> list[Finding]:
-    """All findings of all rules on one annotation, by rule name."""
+def audit(annotation: Annotation, thresholds: Qc, language: str | None = None) -> list[Finding]:
+    """All findings of all rules on one annotation, by rule name.
+
+    Args:
+        annotation: the row.
+        thresholds: of the recipe.
+        language: of the recipe's descriptions, ISO 639-1; None takes the annotation's own.
+    """
     from qc import rules  # noqa: F401 - registers the rules
 
-    return [
-        Finding(name, RULES[name].severity, message)
-        for name in sorted(RULES)
-        if (message := RULES[name].check(annotation, thresholds)) is not None
-    ]
+    context = Context(annotation, thresholds, language or annotation.language)
+    found = []
+    for name in sorted(RULES):
+        rule = RULES[name]
+        if (evidence := rule.check(annotation, context)) is not None:
+            if isinstance(evidence, str):
+                evidence = Evidence(evidence, ())
+            found.append(Finding(name, rule.severity, evidence.message, evidence.spans))
+    return found
 
 
 def verdict(findings: Iterable[Finding]) -> str:

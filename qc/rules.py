@@ -1,37 +1,136 @@
-"""The rules on time and length, the two that MMTT's annotation protocol states in numbers."""
+"""The rules on one annotation: its length, its language, what it must not say, and the time behind it."""
 
 from __future__ import annotations
 
-from mmtt_build.config import Qc
+import re
+from collections.abc import Iterator
+
 from mmtt_build.records import Annotation
-from qc.base import Severity, rule
+from qc.base import Context, Evidence, Severity, rule
+from qc.lexicon import LANGUAGES, load
+from qc.spelling import HAN, words
 
 
 @rule("text.empty", Severity.REJECT)
-def empty(annotation: Annotation, thresholds: Qc) -> str | None:
+def empty(annotation: Annotation, context: Context) -> str | None:
     """An annotation that says it describes something has words."""
-    if annotation.answer != "described" or (annotation.description or "").strip():
+    if annotation.answer != "described" or context.words:
         return None
     return "answered 'described' without a word of description"
 
 
+@rule("text.too-short", Severity.REVIEW)
+def too_short_a_text(annotation: Annotation, context: Context) -> str | None:
+    """A description has at least `min_words` words, fewer say nothing."""
+    least = context.thresholds.min_words
+    return f"{_counted(context.words)}, at least {least}" if 0 < context.words < least else None
+
+
 @rule("text.too-long", Severity.REJECT)
-def too_long(annotation: Annotation, thresholds: Qc) -> str | None:
-    """A description has at most `max_words` words, counted by white space as the paper does."""
-    words = len((annotation.description or "").split())
-    return None if words <= thresholds.max_words else f"{words} words, at most {thresholds.max_words}"
+def too_long(annotation: Annotation, context: Context) -> str | None:
+    """A description has at most `max_words` words, counted by white space as the paper does, or Chinese characters."""
+    most = context.thresholds.max_words
+    return None if context.words <= most else f"{_counted(context.words)}, at most {most}"
+
+
+@rule("text.no-part", Severity.INFO)
+def no_part(annotation: Annotation, context: Context) -> str | None:
+    """A description names a part of the face."""
+    if not context.words or context.language not in LANGUAGES or context.mentions:
+        return None
+    return "names none of the 21 parts"
+
+
+@rule("text.language", Severity.REVIEW)
+def language(annotation: Annotation, context: Context) -> str | None:
+    """A description is written in the recipe's language."""
+    if context.words < _JUDGED_WORDS or context.language not in LANGUAGES:
+        return None
+    # Its first kilobytes tell: counting a text of 1 MB to the end says nothing more.
+    tokens = [token for token in words(context.folded.text[:4096])[0] if token[0].isalpha()]
+    han = sum(1 for token in tokens if _IS_HAN.match(token))
+    if not tokens:
+        return "holds no word of any language"
+    if context.language == "zh":
+        return None if han >= len(tokens) / 2 else f"{han} of {len(tokens)} words are Chinese characters"
+    known = load(context.language).singles
+    found = sum(1 for token in tokens if token in known)
+    if found >= _KNOWN_SHARE * len(tokens):
+        return None
+    return f"{found} of {len(tokens)} words are known in {context.language!r} descriptions"
+
+
+@rule("text.original", Severity.REJECT)
+def original(annotation: Annotation, context: Context) -> Evidence | None:
+    """A description stands alone: no word on the original image or on the comparison."""
+    return context.said("original", "speaks of the original image: {}")
+
+
+@rule("text.personal", Severity.REJECT)
+def personal(annotation: Annotation, context: Context) -> Evidence | None:
+    """A description holds no address, number or account."""
+    spans = sorted(_addresses(context.text))
+    return context.quoted(spans, "holds personal data: {}") if spans else None
+
+
+@rule("text.name", Severity.REVIEW)
+def name(annotation: Annotation, context: Context) -> Evidence | None:
+    """A description does not say who the person is or looks like."""
+    known = load("en").singles
+    text = context.text
+    spans = [
+        match.span(1)
+        for match in _NAME.finditer(text)
+        if not any(w.lower() in known for w in re.findall(r"\w+", match[1]))
+    ]
+    if len(spans) > 1 and sum(map(str.istitle, head := text[:4096].split())) > len(head) / 2:
+        spans = []  # Somebody Who Writes Like This
+    if spans:
+        return context.quoted(spans, "seems to name a person: {}")
+    return context.said("lookalike", "says who the person is or looks like: {}")
 
 
 @rule("time.too-short", Severity.REJECT)
-def too_short(annotation: Annotation, thresholds: Qc) -> str | None:
+def too_short(annotation: Annotation, context: Context) -> str | None:
     """A pair was looked at for at least `min_observation_s` seconds before it was submitted."""
-    seconds = annotation.observation_s
+    seconds, least = annotation.observation_s, context.thresholds.min_observation_s
     if annotation.origin != "human":
         return None  # a scripted stand-in looks at nothing, and says so in its row
     if seconds is None:
-        return f"no observation time recorded, at least {thresholds.min_observation_s:g} s"
-    return (
-        None
-        if seconds >= thresholds.min_observation_s
-        else f"{seconds:.1f} s, at least {thresholds.min_observation_s:g} s"
-    )
+        return f"no observation time recorded, at least {least:g} s"
+    return None if seconds >= least else f"{seconds:.1f} s, at least {least:g} s"
+
+
+def _counted(number: int) -> str:
+    return f"{number} word{'s' if number != 1 else ''}"
+
+
+def _addresses(text: str) -> Iterator[tuple[int, int]]:
+    """E-mail addresses, links, accounts, telephone and identity numbers; each search only where its mark is."""
+    if "@" in text:
+        yield from (match.span() for match in _AT.finditer(text))
+    if "." in text:
+        yield from (match.span() for match in _LINK.finditer(text))
+    for match in _NUMBER.finditer(text):
+        if sum(map(str.isdigit, match[0])) >= _NUMBER_DIGITS:
+            yield match.span()
+
+
+_JUDGED_WORDS = 6
+"""Fewer words do not show a language."""
+_KNOWN_SHARE = 0.2
+"""Of an English description's words, at least so many are terms and cues of the lexicon."""
+_IS_HAN = re.compile(f"[{HAN}]")
+_NUMBER_DIGITS = 8
+"""No count of pixels or measure in a description is as long."""
+
+_AT = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}|(?<![\w.@])@[A-Za-z]\w{2,29}\b")
+_LINK = re.compile(
+    r"https?://[^\s<>\"']{1,2000}|\bwww\.[^\s<>\"']{1,2000}|\b[a-z0-9-]{1,63}\.(?:com|org|net|cn|io|info|eu|de|uk)\b(?:/[^\s<>\"']{0,2000})?",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"(?<![\w.])[+(]?\d(?:[\s().-]{0,2}\d){7,24}(?!\w)")
+_NAME = re.compile(
+    r"(?:[\w,;)]\s|\b(?:[Ll]ooks?\slike|[Rr]esembles?|[Rr]eminds\sme\sof)\s)"  # not the first word of a sentence
+    r"((?:Mr|Mrs|Ms|Dr|Prof)\.?\s[A-Z][a-z]{1,20}|[A-Z][a-z]{1,20}\s(?:[A-Z]\.\s|(?:de|van|von|di)\s)?[A-Z][a-z]{1,20}|(?<=like\s)[A-Z][a-z]{2,20})\b"
+)

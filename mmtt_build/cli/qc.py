@@ -1,6 +1,9 @@
-"""`mmtt qc`: the audit of annotations, and what the rules are."""
+"""`mmtt qc`: the audit of annotations, what the rules are, and what the matcher sees."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -27,3 +30,29 @@ def rules() -> None:
     from qc.base import RULES
 
     table(("rule", "severity", "what it asks for"), [(r.name, r.severity, r.description) for r in RULES.values()])
+
+
+@app.command()
+def mentions(
+    text: Annotated[
+        str | None, typer.Argument(help="A description; - reads lines of --file's form from standard input.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help='One text a line, as a JSON string or an object with "text"; - is standard input.'),
+    ] = None,
+    official: Annotated[bool, typer.Option("--official", help="Match as the published label rule does.")] = False,
+    language: Annotated[
+        str | None, typer.Option(help="Lexicon, en or zh. [default: by the script of each text]", show_default=False)
+    ] = None,
+) -> None:
+    """Show which parts of the face texts mention, one JSON line a text.
+
+    "parts" has every label mentioned, in official order, also where each mention of it is "negated": the text says that
+    the part is missing, that nothing is wrong with it, or that it is not meant. Positions count characters from 0;
+    "side" is left, right, both or null.
+    """
+    from qc.listing import listing, texts
+
+    for line in listing(texts(text, file), language=language, official=official):
+        typer.echo(line)

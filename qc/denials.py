@@ -1,0 +1,236 @@
+"""Whether a mention is denied: a small grammar over cue words.
+
+A text is read as a string of kinds, one letter a word (`qc.lexicon.KINDS`), and each rule is a pattern over that
+string. Every repetition in a pattern is bounded, so that a text takes time linear in its length.
+
+A mention is denied where the text says that the part is not there ("no eyebrows", "the lips are missing"), that
+nothing is wrong with it ("the nose looks natural", "no flaw in the ears"), or that the manipulation does not reach it
+("without touching the chin"). A denied judgement turns over: what "does not look natural" is claimed, and what "is not
+blurred" is cleared.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect
+
+from qc.lexicon import PART
+from qc.words import Part, Reading
+
+CLAIMED, CLEARED, MISSING = 1, -1, -2
+
+_NEAR = "[dwaelroOs]"
+
+# What is denied directly: the cue, then the part.
+_NONE = re.compile(r"[NL](?=[dwaelroOsVBT]{0,4}P)")  # no eyebrows; a lack of wrinkles
+_NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
+    rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}[BR](?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaI]{{0,3}}(?=[pq]{{1,2}}{_NEAR[:-1]}V]{{0,4}}P)"
+)
+_NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
+_NOT = re.compile(
+    r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p)?(?=d[laroOsw]{0,2}P|[laroOs]{0,2}P)"
+)  # not the nose; does not reach the ears
+_NOT_REACH = re.compile(rf"[nN][avD]{{0,2}}[dwB]{{0,3}}[vR](?=[pq]?{_NEAR}{{0,3}}P)")
+_NOT_SEEN = re.compile(rf"B[wvVa]{{0,2}}n[vV]{{1,2}}(?=[pq]{_NEAR}{{0,3}}P)")  # a blur is not visible on the chin
+_LESS = re.compile(r"M(?=[dwaelroOsGTV]{0,3}P)")  # the missing eyebrow
+_INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltered skin
+_GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
+_OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}P)")
+_AS_DO = re.compile(rf"A(?={_NEAR}{{0,3}}P)")
+
+_DIRECT = (
+    ("NL", _NONE), ("nN", _NO_FLAW), ("N", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("n", _NOT_SEEN),
+    ("M", _LESS), ("U", _INTACT), ("GU", _GOOD_ONES),
+)  # fmt: skip
+"""Each with the kinds that it needs: most texts have few of them."""
+
+_NEXT = re.compile(r"(?:,?[cj]|,)[dwaelroOspqBGUV]{0,4}P|P")
+_OWN_VERB = re.compile(r"[wpqdlraseP]{0,6}?[vhunMBNF]|a?[GU](?:[,.|]|$)|s")
+_CLOSED = re.compile(r"[VaA]?(?:[,.|cj]|$)")
+_OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
+_RELATIVE = re.compile(r"(?:I|[Pw]d)a?$")
+_RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
+_JUDGEMENT = re.compile(r"[GUFBMV]|na?h?a{0,2}(?=[,.|]|$)|[DN](?=[,.|]|$)")
+_ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")
+_OPINION = re.compile(r"n[aI]{0,2}K")
+
+_REACH = 80  # words that a judgement looks back for its subject
+
+
+class _Reader:
+    """One pass over the judgements of a text."""
+
+    def __init__(self, parts: dict[int, Part], kinds: str) -> None:
+        self.parts, self.kinds = parts, kinds
+        self.places = [i for i, kind in enumerate(kinds) if kind == PART]
+        self.stops = [i for i, kind in enumerate(kinds) if kind == "."]
+        self.direct: set[int] = set()  # parts whose cue stands before them
+        self.fixed: set[int] = set()  # of these, what no later judgement moves
+        self.consumed: set[int] = set()  # judgements that belong to a direct denial
+        self.opposed: set[int] = set()
+        self.clearing: set[int] = set()  # sentences that clear something
+
+    def sentence(self, at: int) -> int:
+        return bisect(self.stops, at)
+
+    def named(self, start: int, end: int) -> bool:
+        """Whether a part stands between two places."""
+        return bisect(self.places, end - 1) > bisect(self.places, start)
+
+    def relative(self, verb: int) -> bool:
+        """Whether a verb is a relative clause's: the freckles that cover the nose ..."""
+        return self.kinds[verb] == "u" and bool(_RELATIVE.search(self.kinds[max(verb - 3, 0) : verb]))
+
+    def listed(self, first: int) -> list[int]:
+        """The parts of the enumeration that begins with a part: no flaw in the ears, nose or chin."""
+        kinds, found = self.kinds, [first]
+        while following := _NEXT.match(kinds, found[-1] + 1):
+            joint, last = following[0], following.end() - 1
+            sure = "j" in joint or joint == PART
+            closed = "c" in joint or _CLOSED.match(kinds, last + 1)
+            if not sure and ("B" in joint or not closed or _OWN_VERB.match(kinds, last + 1)):
+                break  # a new clause
+            found.append(last)
+        return found
+
+    def deny_directly(self) -> None:
+        """What stands behind its denial: no eyebrows, not the nose, nothing wrong with the ears."""
+        kinds, parts = self.kinds, self.parts
+        for cues, pattern in _DIRECT:
+            for cue in pattern.finditer(kinds) if any(kind in kinds for kind in cues) else ():
+                first = kinds.index(PART, cue.end())
+                if pattern in (_NONE, _LESS) and kinds[first + 1 : first + 2] == "w" and not parts[first].plural:
+                    continue  # no skin texture: it is the texture that lacks
+                denied = self.listed(first)
+                self.direct.update(denied)
+                if pattern in (_LESS, _INTACT, _GOOD_ONES) or kinds[cue.start()] == "L":
+                    self.fixed.update(denied)
+                if pattern in (_NO_FLAW, _LESS, _INTACT, _GOOD_ONES, _NOT_SEEN):
+                    self.consumed.update(range(cue.start(), cue.end()))
+                if pattern in (_NO_FLAW, _NOT_SEEN):
+                    self.clearing.add(self.sentence(cue.start()))
+                for i in denied:
+                    parts[i].verdict = parts[i].verdict or CLEARED
+        for cue in _OPPOSED.finditer(kinds):
+            self.opposed.update(self.listed(kinds.index(PART, cue.end())))
+
+    def judge(self) -> None:
+        """What stands before its judgement: the nose looks natural, the lips are missing."""
+        kinds = self.kinds
+        marks = [i for i, kind in enumerate(kinds) if kind in ".|uhv"]
+        mark, begin, inside = 0, 0, False  # where the next subject may begin, and whether that is inside a clause
+        subjects: list[int] = []  # of the last judgement
+        last, crossed = 0, False
+        for found in _JUDGEMENT.finditer(kinds):
+            i = found.start()
+            if i in self.consumed:
+                continue
+            while mark < len(marks) and marks[mark] < i:
+                at = marks[mark]
+                mark += 1
+                crossed = crossed or kinds[at] == "."
+                if kinds[at] in ".|":
+                    begin, inside = max(begin, at + 1), False
+                elif at >= begin and self.named(at, i) and not self.relative(at):
+                    begin, inside = at + 1, True
+            said, start, stands = self.said(found, last)
+            if said == CLEARED and (stands or kinds[found.end() : found.end() + 1] in "x,.|"):
+                self.clearing.add(self.sentence(i))
+            if not stands:
+                continue
+            own = self.subjects(begin, start, inside)
+            if own is None:  # "... and looks odd", "It looks odd"
+                own = [] if crossed and "I" not in kinds[max(begin, start - 3) : i] else subjects
+            turned = bool(_OPINION.search(kinds, max(begin - 4, start - _REACH, 0), start + 1))
+            if turned or (own and self.direct.issuperset(own)):
+                said = MISSING if kinds[i] == "V" else -said if said != MISSING else said
+            self.give(own, said)
+            begin, inside, crossed = found.end(), True, False
+            subjects, last = own or subjects, said or last
+
+    def said(self, found: re.Match[str], last: int) -> tuple[int, int, bool]:
+        """What a judgement says, where the words before it end, and whether it is said of a subject at all."""
+        kinds, i = self.kinds, found.start()
+        kind, after = kinds[i], kinds[found.end() : found.end() + 1]
+        if kind in "nD":  # the nose is natural, the ears are not; the nose is not, the ears are
+            ellipsis = MISSING if "h" in found[0] else CLEARED if last > 0 else CLAIMED if last < 0 else 0
+            return ellipsis, i - 1, bool(ellipsis)
+        j, denied, weak, verb, finite = i - 1, 0, False, kind == "F", kind == "F"
+        while j >= max(i - 12, 0):
+            before = kinds[j]
+            denied += before in "nN"
+            weak = weak or before == "T"
+            verb = verb or before in "nvh"
+            finite = finite or before in "nv"
+            if before in "GB" and kinds[j + 1] not in "GBVa":
+                break
+            if before not in "nNvhTadVIGBD" and not (before == "w" and kinds[max(j - 1, 0)] in "vnhN"):
+                break
+            j -= 1
+        beside = j >= 0 and kinds[j] in "Ps"
+        if not (finite or beside) and _ATTRIBUTE.match(kinds, i + 1):
+            return 0, j, False
+        if kind == "N":
+            return MISSING, j, beside
+        if kind == "M":
+            missing_what = after != "" and after in "wdGBs"
+            return 0 if denied % 2 else MISSING, j, (verb or beside) and not missing_what
+        if kind == "V":
+            return MISSING if denied % 2 and not weak else 0, j, finite
+        said = CLAIMED if kind == "B" or weak else CLEARED
+        said = -said if denied % 2 else said
+        ends = kind == "B" or after == "" or after in ",.|cjpqxe"
+        return said, j, verb or (beside and (denied > 0 or ends)) or (j >= 0 and kinds[j] in "c,|")
+
+    def subjects(self, begin: int, start: int, inside: bool) -> list[int] | None:
+        """The parts that a judgement speaks of, or None where it goes on about the last ones."""
+        begin = max(begin, start + 1 - _REACH)
+        region = self.kinds[begin : start + 1]
+        if PART not in region:
+            return None if not region.strip("acj,|I.dvD") else []
+        if region[-1] == "c" and inside:
+            return None
+        skipped: set[int] = set()
+        if inside and (object_ := _OBJECT.match(region)):
+            skipped.add(begin + object_.end() - 1)
+        skipped.update(begin + relative.end() - 1 for relative in _RELATIVE_OBJECT.finditer(region))
+        parts = [begin + k for k, kind in enumerate(region) if kind == PART]
+        parts = [k for k in parts if k not in self.fixed and k not in self.opposed]
+        parts = [k for k in parts if k not in skipped] or parts
+        if own := [k for k in parts if k not in self.direct]:
+            return own
+        return parts if parts and not set(self.kinds[parts[-1] + 1 : start + 1]) & set("wdc") else []
+
+    def give(self, parts: list[int], said: int) -> None:
+        """A claim wins over a clearing, an absence over both."""
+        for k in parts:
+            part = self.parts[k]
+            if said == MISSING:
+                part.verdict = MISSING if self.is_head(k) else part.verdict
+            elif part.verdict != MISSING and (said == CLAIMED or part.verdict == 0):
+                part.verdict = said
+
+    def is_head(self, at: int) -> bool:
+        """Whether a part is what its phrase is about: the skin is not in "texture of the skin" or "skin texture"."""
+        kinds = self.kinds
+        before = kinds[max(at - 8, 0) : at].rstrip("dlroOweaBGV")
+        return kinds[at + 1 : at + 2] != "w" and before[-1:] not in ("p", "q", "s")
+
+    def resolve(self) -> None:
+        """Opposed parts say the opposite of their sentence; "as do the ears" says the same as before."""
+        for k in self.opposed:
+            self.parts[k].verdict = CLAIMED if self.sentence(k) in self.clearing else CLEARED
+        for cue in _AS_DO.finditer(self.kinds):
+            before = self.places[: bisect(self.places, cue.start())][-1:]
+            for k in self.listed(self.kinds.index(PART, cue.end())):
+                self.parts[k].verdict = self.parts[before[0]].verdict if before else 0
+
+
+def assign(reading: Reading) -> None:
+    """Sets the verdicts of a text's parts."""
+    kinds = "".join(reading.kinds)
+    if any(kind in kinds for kind in "nNLMGUVBxhRFD"):
+        reader = _Reader(reading.parts, kinds)
+        reader.deny_directly()
+        reader.judge()
+        reader.resolve()

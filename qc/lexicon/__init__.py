@@ -1,0 +1,171 @@
+"""What descriptions call the parts of a face, per language, as one table of terms.
+
+A language is a file `<ISO 639-1 code>.toml` beside this module: the words of the 21 labels, the terms that look like
+them and are none (`traps`), the words of two senses, the cue words of sides, negation and judgement, and the phrases
+that rules look for. Brackets in an entry are optional text: "eye( )lid(s)" is four spellings. What the cues do is
+grammar, `qc.sides` and `qc.denials`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from itertools import product
+from typing import Any
+
+from mmtt_build.errors import ConfigError
+from mmtt_build.parts import LABELS
+from qc import spelling
+
+KINDS = {
+    "left": "l", "right": "r", "both": "o", "each": "O", "side": "s", "one": "1",
+    "determiner": "d", "adverb": "a", "preposition": "p", "place": "q", "and": "c", "or": "j",
+    "copula": "v", "have": "h", "verb": "u", "reach": "R", "pronoun": "I",
+    "linker": "e", "compare": "C", "opinion": "K",
+    "not": "n", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "untouched": "U", "bad": "B",
+    "fit": "F", "do": "D",
+    "weaken": "T", "opposed": "x", "as_do": "A", "contrast": "|",
+}  # fmt: skip
+"""One letter per kind of cue, so that a sentence is a string and a rule of grammar a pattern over it."""
+
+PART, OTHER = "P", "w"
+
+Phrase = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sense:
+    """A label that a word has in some surroundings only: phrases that must, or must not, stand next to it."""
+
+    label: str
+    before: tuple[Phrase, ...]
+    after: tuple[Phrase, ...]
+    not_before: tuple[Phrase, ...]
+    not_after: tuple[Phrase, ...]
+
+    def holds(self, words: list[str], start: int, end: int) -> bool:
+        """Whether `words[start:end]` has this sense."""
+
+        def follows(phrases: tuple[Phrase, ...]) -> bool:
+            return any(tuple(words[end : end + len(phrase)]) == phrase for phrase in phrases)
+
+        def precedes(phrases: tuple[Phrase, ...]) -> bool:
+            return any(tuple(words[max(start - len(phrase), 0) : start]) == phrase for phrase in phrases)
+
+        return (
+            (not self.before or follows(self.before))
+            and (not self.after or precedes(self.after))
+            and not follows(self.not_before)
+            and not precedes(self.not_after)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What a phrase is.
+
+    Attributes:
+        kind: a letter of `KINDS`, `PART`, or `OTHER` for a trap.
+        label: of a part.
+        absent: the phrase itself says that the part is not there ("toothless").
+        senses: of a word of two senses; without one that holds it is an `OTHER`.
+    """
+
+    kind: str
+    label: str = ""
+    absent: bool = False
+    senses: tuple[Sense, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """The terms of a language.
+
+    Attributes:
+        terms: by their words.
+        singles: those of one word.
+        sequels: by a first and a second word, the number of words of the longest term that begins so.
+        adverb_suffix: an unknown word that ends so changes nothing; "" for none.
+        plural_suffix: what a word that stands for both sides ends with; "" where nouns have no plural.
+    """
+
+    terms: Mapping[Phrase, Term]
+    singles: Mapping[str, Term]
+    sequels: Mapping[str, Mapping[str, int]]
+    adverb_suffix: str
+    plural_suffix: str
+
+
+LANGUAGES = ("en", "zh")
+"""The languages there is a lexicon of."""
+
+
+@cache
+def load(language: str) -> Lexicon:
+    """The lexicon of a language, ISO 639-1.
+
+    Raises:
+        ConfigError: there is none.
+        ValueError: its file contradicts itself.
+    """
+    if language not in LANGUAGES:
+        raise ConfigError(f"there is no lexicon of the language {language!r}", f"one of {', '.join(LANGUAGES)}")
+    data = _read(language)
+    terms: dict[Phrase, Term] = {}
+    for phrase, term in _terms(data):
+        if terms.setdefault(phrase, term) != term:
+            raise ValueError(f"{language}.toml: {' '.join(phrase)!r} is both {terms[phrase]} and {term}")
+    singles = {phrase[0]: term for phrase, term in terms.items() if len(phrase) == 1}
+    sequels: dict[str, dict[str, int]] = {}
+    for phrase in terms:
+        if len(phrase) > 1:
+            longest = sequels.setdefault(phrase[0], {})
+            longest[phrase[1]] = max(longest.get(phrase[1], 0), len(phrase))
+    return Lexicon(terms, singles, sequels, data["adverb_suffix"], data["plural_suffix"])
+
+
+@cache
+def phrases(kind: str) -> list[re.Pattern[str]]:
+    """Patterns for folded texts of the phrases of a kind, one a language: "original" or "lookalike", see the files."""
+    found = []
+    for language in LANGUAGES:
+        data = _read(language)["phrases"]
+        entries = sorted({" ".join(phrase) for phrase in _phrases(data[kind])}, key=len, reverse=True)
+        joint = "" if re.match(f"[{spelling.HAN}]", entries[0]) else r"[\s_-]{1,3}"
+        spelled = "|".join(joint.join(map(re.escape, entry.split())) for entry in entries)
+        found.append(re.compile(rf"\b(?:{spelled})\b" if joint else f"(?:{spelled})"))
+    return found
+
+
+def _read(language: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files(__name__) / f"{language}.toml").read_text("utf-8"))
+
+
+def _terms(data: Mapping[str, Any]) -> Iterator[tuple[Phrase, Term]]:
+    if unknown := {*data["labels"], *data["absent"], *(sense["label"] for sense in data["senses"])} - set(LABELS):
+        raise ValueError(f"unknown labels {sorted(unknown)}")
+    for absent, table in ((False, data["labels"]), (True, data["absent"])):
+        for label, words in table.items():
+            yield from ((phrase, Term(PART, label, absent)) for phrase in _phrases(words))
+    yield from ((phrase, Term(OTHER)) for phrase in _phrases(data["traps"]["words"]))
+    senses: dict[Phrase, list[Sense]] = {}
+    for entry in data["senses"]:
+        sides = (tuple(_phrases(entry.get(key, ()))) for key in ("before", "after", "not_before", "not_after"))
+        sense = Sense(entry["label"], *sides)
+        for phrase in _phrases(entry["words"]):
+            senses.setdefault(phrase, []).append(sense)
+    yield from ((phrase, Term(PART, senses=tuple(found))) for phrase, found in senses.items())
+    for name, words in data["cues"].items():
+        yield from ((phrase, Term(KINDS[name])) for phrase in _phrases(words))
+
+
+def _phrases(entries: Iterable[str]) -> Iterator[Phrase]:
+    for entry in entries:
+        pieces = re.split(r"\(([^)]*)\)", entry)
+        choices = [(piece,) if i % 2 == 0 else ("", piece) for i, piece in enumerate(pieces)]
+        for spelled in product(*choices):
+            yield tuple(spelling.words(spelling.fold("".join(spelled)).text)[0])
