@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from annotation.page.answer import Answer, BadResult, aliases, read
 from mmtt_build.errors import ConfigError
 
-__all__ = ["KEYS", "LANGUAGES", "PROJECT", "Answer", "BadResult", "config", "overlay", "read", "task"]
+__all__ = ["KEYS", "LANGUAGES", "OVERLAY", "PROJECT", "Answer", "BadResult", "config", "overlay", "read", "task"]
 
 Mask = NDArray[np.bool_]
 
@@ -41,6 +41,9 @@ PROJECT = {
     "maximum_annotations": 1,
 }
 """Settings of a project that goes with the page."""
+
+OVERLAY = ((0, 0, 0, 0), (0, 0, 0, 150), (255, 220, 0, 255))
+"""Colours of an overlay, RGBA: of the region, of what is around it, of its edge."""
 
 _CELLS = 8  # the pointer moves the zoom in so many steps each way
 
@@ -62,7 +65,7 @@ def config(language: str = "en", *, max_words: int = 120, blind: bool = False) -
     rules = "".join(f"<li>{escape(rule.format(words=max_words))}</li>" for rule in words["guideline"])
     values = {name: quoteattr(text) for name, text in texts.items()} | {
         "pair": quoteattr(_read("pair.html").format(language=language, grid="<i></i>" * _CELLS**2, **escaped)),
-        "alone": quoteattr(_read("alone.html")),
+        "alone": quoteattr(_read("alone.html").format(language=language)),
         "sides": quoteattr(f'<p class="mmtt-hint">{escaped["sides"]}</p>'),
         "rules": quoteattr(f'<ul class="mmtt-rules">{rules}</ul>'),
         "choices": "".join(_choices(words)),
@@ -72,7 +75,7 @@ def config(language: str = "en", *, max_words: int = 120, blind: bool = False) -
         alone, first = (_read(name).format(**values) for name in ("alone.xml", "first.xml"))
         then = '<View visibleWhen="choice-selected" whenTagName="first">{}</View>'
         look, say = alone + then.format(look), first + then.format(say)
-    return _read("page.xml").format(css=_style(), look=look, say=say)
+    return _read("page.xml").format(css=_style(words), look=look, say=say)
 
 
 def task(pair_id: str, *, pristine: str, forged: str, overlay: str, mask: Mask) -> dict[str, str]:
@@ -85,8 +88,12 @@ def task(pair_id: str, *, pristine: str, forged: str, overlay: str, mask: Mask) 
         overlay: address of the `overlay` of its mask.
         mask: (H, W) bool, not empty; the zoom begins at its middle.
     """
-    y, x = (float(np.mean(axis) + 0.5) for axis in np.nonzero(mask))
     height, width = mask.shape
+    inside = mask.view(np.uint8)
+    y, x = (
+        float(np.average(np.arange(size) + 0.5, weights=inside.sum(axis, dtype=np.uint32)))
+        for axis, size in ((1, height), (0, width))
+    )
     return {
         "pair_id": pair_id,
         "pristine": pristine,
@@ -98,18 +105,17 @@ def task(pair_id: str, *, pristine: str, forged: str, overlay: str, mask: Mask) 
 
 
 def overlay(mask: Mask) -> NDArray[np.uint8]:
-    """What lies over the forged image to show where it was forged, (H, W, 4) uint8 RGBA.
+    """What lies over the forged image to show where it was forged, (H, W) uint8: indices of `OVERLAY`.
 
-    The region stays as it is, so that its texture and tone can be judged; all around it is dimmed.
+    The region stays as it is, so that its texture and tone can be judged; all around it is dimmed. Its edge is drawn
+    outside of it, so that the seam stays to be seen.
 
     Args:
         mask: (H, W) bool.
     """
-    around = cv2.dilate(mask.view(np.uint8), np.ones((5, 5), np.uint8)).view(np.bool_)
-    shade = np.zeros((*mask.shape, 4), np.uint8)
-    shade[~mask] = (0, 0, 0, 150)
-    shade[around & ~mask] = (255, 220, 0, 255)  # outside, so that the seam stays to be seen
-    return shade
+    inside = mask.view(np.uint8)
+    around = cv2.dilate(inside, np.ones((5, 5), np.uint8))
+    return 1 + around - 2 * inside
 
 
 def _choices(words: Mapping[str, Any]) -> Iterator[str]:
@@ -120,13 +126,18 @@ def _choices(words: Mapping[str, Any]) -> Iterator[str]:
         yield f"<Choice value={quoteattr(shown)} alias={quoteattr(alias)} hotkey={quoteattr(key)}/>"
 
 
-def _style() -> str:
+def _style(words: Mapping[str, Any]) -> str:
     """The style sheet on one line; no rule of it may hold a '>', which the editor does not read back from XML."""
     rules = _read("page.css").splitlines()
     rights = [i for i, alias in enumerate(aliases(), 1) if alias.endswith(".right")]
-    for n, i in enumerate(rights):  # pairs begin in the first or the third of four columns, and show their key once
+    for n, i in enumerate(rights):  # pairs begin in the first or the third of four columns
         rules.append(f".mmtt-parts .lsf-choice:nth-child({i}){{grid-column:{1 + n % 2 * 2}}}")
-        rules.append(f".mmtt-parts .lsf-choice:nth-child({i + 1}) sup{{display:none}}")
+        left, key = f".mmtt-parts .lsf-choice:nth-child({i + 1}) sup", KEYS[list(aliases())[i].partition(".")[0]]
+        shown = f'content:"[⇧{key}]";position:relative;top:-4px;font-size:10px'  # instead of [shift+e]
+        rules.append(f"{left}{{font-size:0}}{left}::after{{{shown}}}")
+    for button in ("submit", "update"):  # the editor's own, in English
+        place = f"body:has(.mmtt) [data-testid=bottombar-{button}-button] span"
+        rules.append(f'{place}{{font-size:0}}{place}::after{{content:"{words[button]}";font-size:16px}}')
     for cell in range(_CELLS**2):
         y, x = (f"{(step + 0.5) / _CELLS:.2%}" for step in divmod(cell, _CELLS))
         rules.append(f".pair .panes:has(i:nth-child({cell + 1}):hover){{--x:{x};--y:{y}}}")
