@@ -190,16 +190,12 @@ def _crowd(logins: Sequence[Login], projects: Sequence[int]) -> Iterator[_Crowd]
     lock, ended = threading.Lock(), threading.Event()
     everybody = [
         _Annotator(
-            login,
-            project,
-            httpx.Client(base_url=login.address, timeout=TIMEOUT_S, trust_env=False),
-            lock,
-            ended,
+            login, project, httpx.Client(base_url=login.address, timeout=TIMEOUT_S, trust_env=False), lock, ended
         )
         for login, project in zip(logins, projects, strict=True)
     ]
     try:
-        yield _Crowd(everybody, ended)
+        yield _Crowd(everybody, ended, threading.Barrier(len(everybody)))
     finally:
         ended.set()
         for annotator in everybody:
@@ -210,6 +206,7 @@ def _crowd(logins: Sequence[Login], projects: Sequence[int]) -> Iterator[_Crowd]
 class _Crowd:
     everybody: Sequence[_Annotator]
     ended: threading.Event
+    start: threading.Barrier
 
     def do(self, work: Callable[[_Annotator], None]) -> Record:
         """Everybody does something, at the same time."""
@@ -222,6 +219,7 @@ class _Crowd:
                 list(pool.map(work, self.everybody))
             except BaseException:  # Ctrl-C, or one of them: the others would think on for a minute
                 self.ended.set()
+                self.start.abort()
                 raise
         record.took_s = time.monotonic() - began
         return record
@@ -245,13 +243,12 @@ def load(
     logins = _logins(server, everybody)
     say(f"{size.people} annotators, {'one queue for all' if shared else 'a project each'}; wait of {GUARD_S:g} s")
     say(f"  {'':<32} {'requests':>8} {'per s':>7} {'p50 s':>7} {'p95 s':>7} {'longest':>7}")
-    start = threading.Barrier(size.people)
     records = []
     with _crowd(logins, [projects[login.annotator] for login in logins]) as crowd:
         phases: tuple[tuple[str, Callable[[_Annotator], None]], ...] = (
             ("everybody logs in at once", lambda one: one.log_in()),
             ("a steady pace", lambda one: one.work(size.steady, size.think_s)),
-            ("all at once, without a thought", lambda one: one.work(size.burst, (0.0, 0.0), start)),
+            ("all at once, without a thought", lambda one: one.work(size.burst, (0.0, 0.0), crowd.start)),
         )
         for name, work in phases:
             record = crowd.do(work)
