@@ -1,15 +1,20 @@
-"""Who describes what: pairs, repeats and controls dealt to annotators and cut into batches. Pure, seeded, stable."""
+"""Who describes what: pairs, repeats and controls dealt to annotators and cut into batches.
+
+Seeded and stable, but for the ids of the tasks. Those are drawn anew: annotators can see them, and one that could be
+computed from a recipe whose seed they guess would tell the controls.
+"""
 
 from __future__ import annotations
 
 import math
+import secrets
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 
-from mmtt_build.seeds import digest, ranks
+from mmtt_build.seeds import ranks
 
 
 class Kind(StrEnum):
@@ -42,9 +47,10 @@ class Assignment:
     """One task of one annotator.
 
     Attributes:
-        task_id: derives from the seed and the columns below it, and says nothing about the kind.
+        task_id: random.
         kind: a pair; a repeat, the pair of another annotator once more; or a control, a pristine shown as forged.
         forgery_id: None for a control.
+        mask_of: forgery whose mask is shown; of a control one of the same base.
         base_id: the pristine.
         annotator: pseudonymous id.
         batch: number within the annotator's batches, from 1.
@@ -53,9 +59,15 @@ class Assignment:
     task_id: str
     kind: Kind
     forgery_id: str | None
+    mask_of: str
     base_id: str
     annotator: str
     batch: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What no two tasks have in common: kind, what is shown as forged, annotator."""
+        return str(self.kind), self.forgery_id or self.base_id, self.annotator
 
 
 def first(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
@@ -73,7 +85,7 @@ def assign(
     controls: float,
     load: Mapping[str, int],
     batches: Mapping[str, int],
-    taken: Collection[str] = (),
+    taken: Collection[tuple[str, str, str]] = (),
     seen: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> list[Assignment]:
     """Deals pairs to annotators: of every stratum each gets the same number, one more or less.
@@ -84,11 +96,12 @@ def assign(
         seed: another one, other assignments.
         batch_size: most tasks of a batch; an annotator's batches are of one size.
         repeats: share of the pairs that another annotator gets, too; none where there is one annotator only.
-        controls: controls as a share of the pairs.
+        controls: controls as a share of the pairs; fewer where everybody of several annotators has seen the base.
         load: tasks that annotators have already; who has fewer comes first where that is all the same.
         batches: number of batches that annotators have already; new ones follow.
-        taken: ids of tasks that exist; they are not assigned again.
-        seen: who has a forgery as a repeat already, and gets the pair only where nobody else is.
+        taken: keys of tasks that exist; they are not assigned again.
+        seen: annotators of earlier tasks, by `forgery_id` who had better not get the pair, by `base_id` who may not get
+            a control of it. A sole annotator gets all the same.
 
     Returns:
         The new assignments, by annotator and batch and in the order in which they are to be worked on.
@@ -101,21 +114,25 @@ def assign(
     rank = dict(zip(names, map(int, ranks(names, seed, "assign")), strict=True))
     dealer = _Dealer(annotators, load)
     made = [
-        _task(seed, Kind.PAIR, pair, dealer.deal((Kind.PAIR, pair.method, pair.split), seen.get(pair.forgery_id, ())))
+        _task(Kind.PAIR, pair, dealer.deal((Kind.PAIR, pair.method, pair.split), seen.get(pair.forgery_id, ())))
         for pair in sorted(pairs, key=order)
     ]
-    first_has = {task.forgery_id: task.annotator for task in made}
-    if len(annotators) > 1:
-        for pair in _share(pairs, round(repeats * len(pairs)), seed, "repeat"):
-            stratum = (Kind.REPEAT, pair.method, pair.split)
-            made.append(_task(seed, Kind.REPEAT, pair, dealer.deal(stratum, {first_has[pair.forgery_id]})))
-    sees = defaultdict(set)
+    barred = {task.forgery_id: {task.annotator, *seen.get(task.mask_of, ())} for task in made}
+    twice = [pair for pair in pairs if not barred[pair.forgery_id].issuperset(annotators)]
+    for pair in _share(twice, round(repeats * len(pairs)), seed, "repeat"):
+        stratum = (Kind.REPEAT, pair.method, pair.split)
+        made.append(_task(Kind.REPEAT, pair, dealer.deal(stratum, barred[pair.forgery_id])))
+    sees = {pair.base_id: set(seen.get(pair.base_id, ())) for pair in pairs}
     for task in made:
         sees[task.base_id].add(task.annotator)
-    bases = {pair.base_id: pair for pair in sorted(pairs, key=order)}
+    bases = {
+        pair.base_id: pair
+        for pair in sorted(pairs, key=order)
+        if len(annotators) == 1 or not sees[pair.base_id].issuperset(annotators)
+    }
     shown = _share(list(bases.values()), round(controls * len(pairs)), seed, "control")
-    made.extend(_task(seed, Kind.CONTROL, pair, dealer.deal((Kind.CONTROL,), sees[pair.base_id])) for pair in shown)
-    return list(_batched([task for task in made if task.task_id not in taken], seed, batch_size, batches))
+    made.extend(_task(Kind.CONTROL, pair, dealer.deal((Kind.CONTROL,), sees[pair.base_id])) for pair in shown)
+    return list(_batched([task for task in made if task.key not in taken], seed, batch_size, batches))
 
 
 def redeal(
@@ -131,7 +148,7 @@ def redeal(
     """Deals tasks that one annotator had to others, as evenly as `assign`, and never to who knows the pair.
 
     Args:
-        tasks: kind and pair of each; of a control only the `base_id` counts.
+        tasks: kind and pair of each; the forgery of a control's is the one whose mask is shown.
         annotators: pseudonymous ids, at least one.
         seed: as in `assign`, like the others that it has, too.
         batch_size: most tasks of a batch.
@@ -152,7 +169,7 @@ def redeal(
         if barred.issuperset(annotators):
             continue
         stratum = (kind,) if kind is Kind.CONTROL else (kind, pair.method, pair.split)
-        made.append(_task(seed, kind, pair, dealer.deal(stratum, barred)))
+        made.append(_task(kind, pair, dealer.deal(stratum, barred)))
         knows[pair.base_id].add(made[-1].annotator)
         barred.add(made[-1].annotator)
     return list(_batched(made, seed, batch_size, batches))
@@ -162,10 +179,9 @@ def _shown(kind: Kind, pair: Pair) -> str:
     return pair.base_id if kind is Kind.CONTROL else pair.forgery_id
 
 
-def _task(seed: int, kind: Kind, pair: Pair, annotator: str) -> Assignment:
+def _task(kind: Kind, pair: Pair, annotator: str) -> Assignment:
     forgery = None if kind is Kind.CONTROL else pair.forgery_id
-    name = digest(seed, "task", kind, forgery or pair.base_id, annotator)[:16]
-    return Assignment(name, kind, forgery, pair.base_id, annotator)
+    return Assignment(secrets.token_hex(8), kind, forgery, pair.forgery_id, pair.base_id, annotator)
 
 
 class _Dealer:
@@ -201,9 +217,8 @@ def _batched(
     tasks: Sequence[Assignment], seed: int, batch_size: int, batches: Mapping[str, int]
 ) -> Iterator[Assignment]:
     of: dict[str, list[Assignment]] = defaultdict(list)
-    for _, task in sorted(
-        zip(map(int, ranks([task.task_id for task in tasks], seed, "order")), tasks, strict=True), key=lambda x: x[0]
-    ):
+    rank = map(int, ranks([" ".join(task.key) for task in tasks], seed, "order"))
+    for _, task in sorted(zip(rank, tasks, strict=True), key=lambda x: x[0]):
         of[task.annotator].append(task)
     for annotator in sorted(of):
         mine = of[annotator]

@@ -1,13 +1,15 @@
 """Projects and tasks on a Label Studio server, made to agree with what was assigned.
 
 The server has no unique key for a task and may have done what it did not answer. So nothing is sent twice: what is
-there is listed, the difference is imported, and what is there is listed again.
+there is listed, the difference is imported, and then counted. Where the count is not what it should be, what is there
+is listed once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from annotation import page
@@ -16,7 +18,7 @@ from mmtt_build.errors import ServerError
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
 
-AT_ONCE = 500
+AT_ONCE = 1000
 """Tasks of an import, and of a page of a listing."""
 
 Data = Mapping[str, str]
@@ -32,6 +34,7 @@ class Found:
         description: with the annotators who may open it.
         config: its page.
         submitted: annotations in it, skipped ones aside.
+        tasks: in it.
     """
 
     number: int
@@ -39,6 +42,7 @@ class Found:
     description: str
     config: str
     submitted: int
+    tasks: int
 
 
 def projects(client: LabelStudio, titles: Iterable[str]) -> dict[str, Found]:
@@ -49,7 +53,7 @@ def projects(client: LabelStudio, titles: Iterable[str]) -> dict[str, Found]:
     """
     wanted = set(titles)
     found: dict[str, Found] = {}
-    include = "id,title,description,label_config,total_annotations_number"
+    include = "id,title,description,label_config,total_annotations_number,task_number"
     item: Any
     for item in client.projects.list(include=include, page_size=1000):
         if item.title not in wanted:
@@ -60,8 +64,9 @@ def projects(client: LabelStudio, titles: Iterable[str]) -> dict[str, Found]:
                 "delete the one without work, then mmtt annotate push",
             )
         found[item.title] = Found(
-            item.id, item.title, item.description or "", item.label_config or "", item.total_annotations_number or 0
-        )
+            item.id, item.title, item.description or "", item.label_config or "", item.total_annotations_number or 0,
+            item.task_number or 0,
+        )  # fmt: skip
     return found
 
 
@@ -92,9 +97,10 @@ class Changes:
 
     Attributes:
         imported: tasks that were not there.
-        mended: tasks whose images had another address.
+        mended: tasks whose pictures had another address, were not in place, or are others now.
         doubled: tasks that were there twice and of which one without work was deleted.
         removed: tasks that were withdrawn, without work, and deleted.
+        rewritten: projects whose page or description was another; it is as it should be now.
         unknown: tasks in our projects that nobody here assigned; they are left alone.
     """
 
@@ -102,98 +108,152 @@ class Changes:
     mended: int = 0
     doubled: int = 0
     removed: int = 0
+    rewritten: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
 
 def reconcile(
     client: LabelStudio,
-    wanted: Wanted,
-    found: Found | None,
+    wanted: Iterable[Wanted],
+    found: Mapping[str, Found],
     *,
-    make: Callable[[Sequence[str]], list[Data]],
-    links: Callable[[str], Data],
+    make: Callable[[Sequence[str]], Iterator[Data]],
+    fits: Callable[[str, Data], bool],
     changes: Changes,
     step: Callable[[int], None],
 ) -> None:
-    """Makes one project agree: page, description, every task once.
+    """Makes projects agree: page, description, every task once.
 
     Args:
         client: of the server.
-        wanted: the project as it should be.
-        found: as it is, None if it is not there.
-        make: gives the data of tasks and puts what they point at into place.
-        links: the addresses in a task's data.
+        wanted: the projects as they should be.
+        found: as they are, by title; those that are not there are made.
+        make: begins to put what tasks point at into place; gives the data of each that is done, in their order.
+        fits: whether a task's data is right, and what it points at is in place.
         changes: is added to.
-        step: told how many tasks are right.
+        step: told how many more tasks are right.
 
     Raises:
         ServerError: a task is still missing after all, or somebody else is importing into the project.
     """
+    begun: list[_Project] = []
+    for one in wanted:  # the next one's pictures are made while the server is busy with this one
+        begun.append(_begin(client, one, found.get(one.title), make, fits, changes, step))
+        if len(begun) > 1:
+            _fill(client, begun[-2], changes, step)
+    if begun:
+        _fill(client, begun[-1], changes, step)
+        _check(client, {project.wanted.title: project for project in begun if project.missing}, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Project:
+    number: int
+    wanted: Wanted
+    there: int
+    missing: Sequence[str]
+    data: Iterator[Data]
+
+
+def _begin(
+    client: LabelStudio,
+    wanted: Wanted,
+    found: Found | None,
+    make: Callable[[Sequence[str]], Iterator[Data]],
+    fits: Callable[[str, Data], bool],
+    changes: Changes,
+    step: Callable[[int], None],
+) -> _Project:
+    """A project that lacks nothing but the missing tasks, whose data is being made."""
     if found is None:
+        data = make(wanted.tasks)
         settings: dict[str, Any] = {**page.PROJECT, "label_config": wanted.config, "description": wanted.description}
-        number = int(client.projects.create(title=wanted.title, **settings).id or 0)
-    else:
-        number = found.number
-        if (found.description, found.config) != (wanted.description, wanted.config):
-            client.projects.update(id=number, description=wanted.description, label_config=wanted.config)
+        made = client.projects.create(title=wanted.title, **settings)
+        return _Project(int(made.id or 0), wanted, 0, wanted.tasks, data)
+    number = found.number
+    if (found.description, found.config) != (wanted.description, wanted.config):
+        client.projects.update(id=number, description=wanted.description, label_config=wanted.config)
+        changes.rewritten.append(wanted.title)
     there = _unique(client, number, changes)
-    changes.removed += _remove(client, number, [there[name] for name in sorted(wanted.withdrawn & set(there))])
+    removed = _remove(client, number, [there[name].number for name in sorted(wanted.withdrawn & set(there))])
+    changes.removed += removed
     known = {*wanted.tasks, *wanted.optional}
     changes.unknown += sorted(f"{wanted.title}: {name}" for name in set(there) - known)
-    stale = [name for name in wanted.tasks if name in there and not links(name).items() <= there[name].data.items()]
-    for name, data in zip(stale, make(stale), strict=True):
-        client.tasks.update(id=str(there[name].number), data=dict(data))
-    changes.mended += len(stale)
     missing = [name for name in wanted.tasks if name not in there]
+    data = make(missing)
+    stale = [name for name in wanted.tasks if name in there and not fits(name, there[name].data)]
+    for name, right in zip(stale, make(stale), strict=True):
+        if right != there[name].data:
+            client.tasks.update(id=str(there[name].number), data=dict(right))
+    changes.mended += len(stale)
     step(len(wanted.tasks) - len(missing))
-    for start in range(0, len(missing), AT_ONCE):
-        request: Any = [{"data": data} for data in make(missing[start : start + AT_ONCE])]
-        client.projects.import_tasks(id=number, request=request)
+    return _Project(number, wanted, len(there) - removed, missing, data)
+
+
+def _fill(client: LabelStudio, project: _Project, changes: Changes, step: Callable[[int], None]) -> None:
+    while request := [{"data": data} for data in islice(project.data, AT_ONCE)]:
+        to_send: Any = request
+        client.projects.import_tasks(id=project.number, request=to_send)
+        changes.imported += len(request)
         step(len(request))
-    if missing:
-        lacking = set(wanted.tasks) - set(_unique(client, number, changes))
+
+
+def _check(client: LabelStudio, filled: Mapping[str, _Project], changes: Changes) -> None:
+    """Counts what is there; lists it where something is missing or doubled."""
+    now = projects(client, filled)
+    for title, project in filled.items():
+        if title in now and now[title].tasks == project.there + len(project.missing):
+            continue
+        lacking = set(project.wanted.tasks) - set(_unique(client, project.number, changes))
         if lacking:
             raise ServerError(
-                f"project {wanted.title!r} lacks {len(lacking)} of {len(missing)} imported tasks",
+                f"project {title!r} lacks {len(lacking)} of {len(project.missing)} imported tasks",
                 "mmtt annotate push again",
             )
-    changes.imported += len(missing)
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
     number: int
     data: Data
-    idle: bool
 
 
-def _remove(client: LabelStudio, number: int, tasks: Sequence[_Task]) -> int:
-    """Deletes tasks of a project that nobody has begun, by the server's own look at that moment; their number."""
-    idle = [task.number for task in tasks if task.idle]
-    filters: Any = {
+def _remove(client: LabelStudio, project: int, numbers: Sequence[int]) -> int:
+    """Deletes those tasks of a project that nobody has begun, by the server's own look at that moment; how many."""
+    http = client._client_wrapper.httpx_client  # the SDK's method does not say how many
+    untouched = {
         "conjunction": "and",
         "items": [
             {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0},
             {"filter": "filter:tasks:draft_exists", "operator": "equal", "type": "Boolean", "value": False},
         ],
     }
-    for start in range(0, len(idle), AT_ONCE):
-        chosen: Any = {"all": False, "included": idle[start : start + AT_ONCE]}
-        client.actions.create(id="delete_tasks", project=number, filters=filters, selected_items=chosen)
-    return len(idle)
+    removed = 0
+    for start in range(0, len(numbers), AT_ONCE):
+        chosen = {"filters": untouched, "selectedItems": {"all": False, "included": numbers[start : start + AT_ONCE]}}
+        action = {"id": "delete_tasks", "project": project}
+        answer = http.request("api/dm/actions/", method="POST", params=action, json=chosen)
+        if answer.status_code != 200:
+            raise ServerError(
+                f"tasks of project {project} cannot be deleted (status {answer.status_code})",
+                "mmtt annotate push again",
+            )
+        removed += int(answer.json()["processed_items"])
+    return removed
 
 
 def _unique(client: LabelStudio, number: int, changes: Changes) -> dict[str, _Task]:
     """Tasks of a project by our id; of two with one id the later is deleted, unless somebody worked on it."""
     there: dict[str, _Task] = {}
-    include = "id,data,total_annotations,draft_exists"
+    doubles: list[int] = []
+    include = "id,data,total_annotations"
     task: Any
     for task in client.tasks.list(project=number, fields="task_only", include=include, page_size=AT_ONCE):
         data = task.data if isinstance(task.data, dict) else {}
         name = str(data.get("pair_id", f"task {task.id}"))
-        if name in there and not task.total_annotations and not task.draft_exists:
-            client.tasks.delete(id=str(task.id))
-            changes.doubled += 1
+        if name in there and not task.total_annotations:
+            doubles.append(task.id)
         else:
-            there[name] = _Task(task.id, data, not task.total_annotations and not task.draft_exists)
+            there[name] = _Task(task.id, data)
+    changes.doubled += _remove(client, number, doubles)
     return there

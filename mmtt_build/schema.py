@@ -113,6 +113,7 @@ TASKS = pa.schema(
         ("task_id", pa.string()),  # says nothing about the kind: annotators can see it
         ("kind", pa.string()),  # pair | repeat (another annotator's pair once more) | control (a pristine as forged)
         ("forgery_id", pa.string()),  # null for a control
+        ("mask_of", pa.string()),  # forgery whose mask is shown: of a control one of the same base
         ("base_id", pa.string()),
         ("annotator", pa.string()),  # pseudonymous id
         ("batch", pa.int32()),

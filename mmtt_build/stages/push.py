@@ -9,24 +9,22 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotation import accounts, guard, page, people, pictures, session, tasks
+from annotation import accounts, by_hand, guard, page, people, pictures, session, tasks
 from annotation.access import Connection, from_environment
 from annotation.assign import Assignment, Kind, Pair, assign, first
-from mmtt_build import parallel, store
+from mmtt_build import parallel
 from mmtt_build.errors import ConfigError, ServerError
 from mmtt_build.progress import Progress
-from mmtt_build.records import SIZE
 from mmtt_build.stages import serve, withdraw
 from mmtt_build.workspace import Workspace
 
@@ -45,6 +43,7 @@ class Summary:
         accounts: annotators who got one, on a local server.
         logins: file with their passwords.
         withdrawn: tasks that are open no more since their pair cannot be used, by reason.
+        files: titles of the projects that were written into files.
     """
 
     assigned: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -56,6 +55,7 @@ class Summary:
     accounts: list[str] = field(default_factory=list)
     logins: Path | None = None
     withdrawn: Counter[str] = field(default_factory=Counter)
+    files: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ def push(
     annotators: Path | None = None,
     options: Options = Options(),
     images_url: str = "",
+    files: Path | None = None,
     dry_run: bool = False,
 ) -> Summary:
     """Assigns what needs a description and has no task yet, and makes the server agree with all assignments.
@@ -92,11 +93,12 @@ def push(
         annotators: CSV file, `email` or `email,name` a line: who gets the new pairs. None takes all known ones.
         options: of the new pairs.
         images_url: address of the workspace's folder as annotators' browsers reach it; "" takes the local server's.
+        files: folder for the projects as files, to be imported by hand; no server is asked then.
         dry_run: assigns in memory, writes nothing and asks no server.
 
     Raises:
-        ConfigError: nobody to annotate, a file that cannot be read, no page in the recipe's language, or another push
-            is running.
+        ConfigError: nobody to annotate, a file that cannot be read, no page in the recipe's language, no address of the
+            images, or another push is running.
         ServerError: there is no server, or it does not do what it is asked; pushing again goes on.
         StoreError: a stored mask is missing or damaged.
     """
@@ -107,17 +109,26 @@ def push(
         summary = _assign(workspace, people.enrol(known, annotators, ids(workspace)), options)[1]
         summary.withdrawn = _reasons(withdraw.withdraw(workspace, withdraw.unusable(workspace)))
         return summary
-    server = reach(workspace, images_url)
+    server = reach(workspace, images_url) if files is None else None
+    if files is not None and not images_url:
+        raise ConfigError(
+            "where annotators find the images is not known",
+            f"serve {workspace.root} over HTTPS to them and say where: --images-url URL",
+        )
+    folder = _private(workspace)
     with alone(workspace):
-        known = people.load(server.folder)
+        known = people.load(folder)
         active = people.enrol(known, annotators, ids(workspace))
         withdrawn = withdraw.withdraw(workspace, withdraw.unusable(workspace))
         workspace.tasks.append(withdrawn)
         rows, summary = _assign(workspace, active, options)
-        people.save(server.folder, known)
+        people.save(folder, known)
         workspace.tasks.append(rows)
         summary.withdrawn = _reasons(withdrawn)
-        settle(workspace, server, {name: known[name] for name in active}, known, summary)
+        if server is not None:
+            settle(workspace, server, {name: known[name] for name in active}, known, summary)
+        elif files is not None:
+            _write(workspace, files, known, images_url.rstrip("/"), summary)
     return summary
 
 
@@ -242,24 +253,29 @@ def _pending(workspace: Workspace, tasked: set[str]) -> list[Pair]:
 
 def _assign(workspace: Workspace, active: Sequence[str], options: Options) -> tuple[list[dict[str, Any]], Summary]:
     recipe = workspace.recipe
-    rows = workspace.tasks.read(["task_id", "kind", "forgery_id", "annotator", "batch", "status"]).to_pylist()
+    rows = workspace.tasks.read(["kind", "forgery_id", "base_id", "annotator", "batch", "status"]).to_pylist()
     batches: Counter[str] = Counter()
     for row in rows:
         batches[row["annotator"]] = max(batches[row["annotator"]], row["batch"])
     before = [row for row in rows if row["status"] != withdraw.WITHDRAWN]
-    seen = defaultdict(set)
+    seen, controls = defaultdict(set), defaultdict(set)
     for row in before:
-        if row["forgery_id"]:
+        seen[row["base_id"]].add(row["annotator"])
+        if row["kind"] == Kind.CONTROL:
+            controls[row["base_id"]].add(row["annotator"])
+        else:
             seen[row["forgery_id"]].add(row["annotator"])
     pairs = first(
         _pending(workspace, {row["forgery_id"] for row in before if row["kind"] == Kind.PAIR}),
         options.count,
         recipe.plan.seed,
     )
+    for pair in pairs:
+        seen[pair.forgery_id] |= controls[pair.base_id]
     made = assign(
         pairs, active, seed=recipe.plan.seed, batch_size=options.batch_size, repeats=options.repeats,
         controls=options.controls, load=Counter(row["annotator"] for row in before), batches=batches,
-        taken={row["task_id"] for row in before}, seen=seen,
+        taken={(row["kind"], row["forgery_id"] or row["base_id"], row["annotator"]) for row in before}, seen=seen,
     )  # fmt: skip
     summary = Summary()
     method = {pair.forgery_id: pair.method for pair in pairs}
@@ -273,6 +289,7 @@ def _assign(workspace: Workspace, active: Sequence[str], options: Options) -> tu
                 "task_id": task.task_id,
                 "kind": str(task.kind),
                 "forgery_id": task.forgery_id,
+                "mask_of": task.mask_of,
                 "base_id": task.base_id,
                 "annotator": task.annotator,
                 "batch": task.batch,
@@ -297,73 +314,101 @@ def _reconcile(
     workspace: Workspace, client: Any, known: Mapping[str, people.Person], images_url: str, summary: Summary
 ) -> None:
     """Makes every project agree with the table that has open or withdrawn tasks, or whose annotator has left."""
-    of_project: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in _joined(workspace):
-        of_project[row["project"]].append(row)
-    answered = withdraw.answered(workspace)
-    open_tasks, withdrawn = (
-        {
-            title: [r for r in rows if r["task_id"] not in answered and (r["status"] == withdraw.WITHDRAWN) is gone]
-            for title, rows in of_project.items()
-        }
-        for gone in (False, True)
-    )
-    summary.open = sum(map(len, open_tasks.values()))
-    summary.changes = tasks.Changes()
-    blank = workspace.root / workspace.image_path("overlays", pictures.BLANK)
-    if not blank.is_file():
-        store.write_file(blank, pictures.png(np.zeros((SIZE, SIZE, 4), np.uint8)))
+    of_project = _of_project(workspace)
     found = tasks.projects(client, of_project)
-    with (
-        ThreadPoolExecutor(parallel.cores()) as pool,
-        Progress("push", summary.open, "tasks") as progress,
-    ):
-        data = pictures.Pictures(
-            workspace, images_url, {r["task_id"]: r for rows in of_project.values() for r in rows}, pool
-        )
+    wanted = _wanted(workspace, of_project, known, found)
+    summary.changes = tasks.Changes()
+    with _made(workspace, of_project, images_url, wanted, summary) as (made, step):
+        tasks.reconcile(client, wanted, found, make=made.make, fits=made.fits, changes=summary.changes, step=step)
+
+
+def _write(
+    workspace: Workspace, folder: Path, known: Mapping[str, people.Person], images_url: str, summary: Summary
+) -> None:
+    """Writes every project that has open tasks into files."""
+    of_project = _of_project(workspace)
+    wanted = _wanted(workspace, of_project, known, {})
+    with _made(workspace, of_project, images_url, wanted, summary) as (made, step):
+        summary.files = by_hand.write(folder, wanted, make=made.make, url=images_url, step=step)
+
+
+@contextmanager
+def _made(
+    workspace: Workspace,
+    of_project: Mapping[str, Sequence[Mapping[str, Any]]],
+    images_url: str,
+    wanted: Sequence[tasks.Wanted],
+    summary: Summary,
+) -> Iterator[tuple[pictures.Pictures, Callable[[int], None]]]:
+    """What makes the pictures of tasks, and what counts the tasks that are right."""
+    summary.open = sum(len(project.tasks) for project in wanted)
+    by_id = {row["task_id"]: row for rows in of_project.values() for row in rows}
+    with ThreadPoolExecutor(parallel.cores()) as pool, Progress("push", summary.open, "tasks") as progress:
 
         def step(count: int) -> None:
             for _ in range(count):
                 progress.step()
 
-        for title, rows in sorted(open_tasks.items()):
-            head = of_project[title][0]
-            person = known.get(head["annotator"])
-            left = person is None or bool(person.left)
-            if not rows and not (title in found and (withdrawn[title] or left)):
-                continue
-            if person is None and rows:
-                file = _private(workspace) / people.FILE_NAME
-                raise ServerError(
-                    f"who {head['annotator']} is, is not known: {file} has no such line",
-                    "mmtt annotate restore BACKUP, or add the line",
-                )
-            wanted = tasks.Wanted(
+        yield pictures.Pictures(workspace, images_url, by_id, pool), step
+
+
+def _wanted(
+    workspace: Workspace,
+    of_project: Mapping[str, Sequence[Mapping[str, Any]]],
+    known: Mapping[str, people.Person],
+    found: Mapping[str, tasks.Found],
+) -> list[tasks.Wanted]:
+    """The projects as they should be: those with open tasks and, of those on the server, what was taken from whom."""
+    answered = withdraw.answered(workspace)
+    wanted = []
+    for title, rows in sorted(of_project.items()):
+        withdrawn = [row["task_id"] for row in rows if row["status"] == withdraw.WITHDRAWN]
+        gone = answered.union(withdrawn)
+        to_do = [row["task_id"] for row in rows if row["task_id"] not in gone]
+        head = rows[0]
+        person = known.get(head["annotator"])
+        left = person is None or bool(person.left)
+        if not to_do and not (title in found and (set(withdrawn) - answered or left)):
+            continue
+        if person is None and to_do:
+            file = _private(workspace) / people.FILE_NAME
+            raise ServerError(
+                f"who {head['annotator']} is, is not known: {file} has no such line",
+                "mmtt annotate restore BACKUP, or add the line",
+            )
+        wanted.append(
+            tasks.Wanted(
                 title,
                 guard.described_to(
-                    [person.email] if person is not None and (rows or not left) else [],
-                    f"{len(of_project[title]) - len(withdrawn[title])} pairs of {workspace.recipe.dataset.name}",
+                    [person.email] if person is not None and (to_do or not left) else [],
+                    f"{len(rows) - len(withdrawn)} pairs of {workspace.recipe.dataset.name}",
                 ),
                 page.config(head["language"], max_words=workspace.recipe.qc.max_words, blind=head["blind"]),
-                [row["task_id"] for row in rows],
-                frozenset(row["task_id"] for row in of_project[title]),
-                frozenset(row["task_id"] for row in withdrawn[title]),
+                to_do,
+                frozenset(row["task_id"] for row in rows),
+                frozenset(withdrawn) - answered,
             )
-            tasks.reconcile(
-                client, wanted, found.get(title), make=data.make, links=data.links, changes=summary.changes, step=step
-            )
+        )
+    return wanted
 
 
-def _joined(workspace: Workspace) -> list[dict[str, Any]]:
-    """All assignments with the paths of their images."""
-    rows: list[dict[str, Any]] = workspace.tasks.read().to_pylist()
+def _of_project(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
+    """All assignments by project, with the paths of what their annotators see, as `pictures.Pictures` wants them."""
+    plan = workspace.plan.read(["base_id", "forgery_id"])
     made = workspace.forgeries.read(["forgery_id", "image", "mask"])
-    image, mask = (
-        dict(zip(made["forgery_id"].to_pylist(), made[name].to_pylist(), strict=True)) for name in ("image", "mask")
-    )
+    forged, overlay = (_map(made["forgery_id"], made[name]) for name in ("image", "mask"))
+    pairs = zip(plan["base_id"].to_pylist(), plan["forgery_id"].to_pylist(), strict=True)
+    of_base = {base_id: name for base_id, name in pairs if overlay.get(name)}
     pristine = workspace.pristine.read(["id", "image"])
-    base = dict(zip(pristine["id"].to_pylist(), pristine["image"].to_pylist(), strict=True))
-    for row in rows:
-        forgery = row["forgery_id"]
-        row |= {"pristine": base[row["base_id"]], "image": image.get(forgery), "mask": mask.get(forgery)}
-    return rows
+    base = _map(pristine["id"], pristine["image"])
+    projects: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in workspace.tasks.read().to_pylist():
+        # A control that was assigned when controls showed no mask.
+        mask_of = row["mask_of"] or row["forgery_id"] or of_base.get(row["base_id"], "")
+        row |= {"pristine": base.get(row["base_id"]), "forged": forged.get(mask_of), "overlay": overlay.get(mask_of)}
+        projects[row["project"]].append(row)
+    return projects
+
+
+def _map(keys: pa.ChunkedArray, values: pa.ChunkedArray) -> dict[str, Any]:
+    return dict(zip(keys.to_pylist(), values.to_pylist(), strict=True))

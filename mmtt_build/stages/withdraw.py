@@ -40,15 +40,15 @@ def withdraw(workspace: Workspace, reasons: Mapping[str, str]) -> list[dict[str,
 
 def unusable(workspace: Workspace) -> dict[str, str]:
     """Why tasks cannot be used, by id: their forgery, its base or its source is no longer what it was when assigned."""
-    tasks = workspace.tasks.read(["task_id", "forgery_id", "base_id"])
+    tasks = workspace.tasks.read(["task_id", "forgery_id", "mask_of", "base_id"])
     plan = workspace.plan.read(["forgery_id", "source_id"])
     source = dict(zip(plan["forgery_id"].to_pylist(), plan["source_id"].to_pylist(), strict=True))
     forgery = _status(workspace.forgeries.read(["forgery_id", "status"]))
     pristine = _status(workspace.pristine.read(["id", "status"]))
     reasons = {}
-    for task, forged, base in zip(*(tasks[name].to_pylist() for name in tasks.column_names), strict=True):
+    for task, forged, mask_of, base in zip(*(tasks[name].to_pylist() for name in tasks.column_names), strict=True):
         for what, name, status in (
-            ("forgery", forged, forgery), ("base", base, pristine), ("source", source.get(forged), pristine),
+            ("forgery", forged or mask_of, forgery), ("base", base, pristine), ("source", source.get(forged), pristine),
         ):  # fmt: skip
             if name is not None and status.get(name) != "ok":
                 reasons[task] = f"its {what} is {status.get(name, 'gone')}"

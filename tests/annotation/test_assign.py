@@ -40,7 +40,9 @@ def test_every_pair_is_somebodys_once_and_shares_are_kept(count, heads, repeats,
     assert sorted(t.forgery_id for t in of_kind(tasks, Kind.PAIR)) == [p.forgery_id for p in pairs]
     assert len({task.task_id for task in tasks}) == len(tasks)
     assert len(of_kind(tasks, Kind.REPEAT)) == (round(repeats * count) if heads > 1 else 0)
-    assert len(of_kind(tasks, Kind.CONTROL)) == min(round(controls * count), len({p.base_id for p in pairs}))
+    sees = {p.base_id: {t.annotator for t in tasks if t.forgery_id and t.base_id == p.base_id} for p in pairs}
+    new_to_somebody = [base for base, who in sees.items() if heads == 1 or len(who) < heads]
+    assert len(of_kind(tasks, Kind.CONTROL)) == min(round(controls * count), len(new_to_somebody))
     assert max(Counter((t.annotator, t.batch) for t in tasks).values()) <= size
 
 
@@ -69,16 +71,47 @@ def test_a_repeat_is_another_annotators_and_everybodys_work_is_repeated():
 def test_a_control_names_no_forgery_and_shows_a_base_that_its_annotator_has_not_elsewhere():
     tasks = deal(some(400), people(5))
     controls = of_kind(tasks, Kind.CONTROL)
+    assert len(controls) == 20
     assert {task.forgery_id for task in controls} == {None}
     assert not {(t.annotator, t.base_id) for t in controls} & {
         (t.annotator, t.base_id) for t in tasks if t.kind != Kind.CONTROL
     }
 
 
+def test_a_control_shows_the_mask_of_a_forgery_of_its_base():
+    pairs = some(400)
+    base = {pair.forgery_id: pair.base_id for pair in pairs}
+    tasks = deal(pairs, people(5))
+    assert all(base[task.mask_of] == task.base_id for task in tasks)
+    assert all(task.mask_of == task.forgery_id for task in tasks if task.kind != Kind.CONTROL)
+
+
+def test_who_has_seen_a_base_gets_no_control_of_it_and_who_has_a_control_no_pair():
+    pairs, everybody = some(40), people(2)
+    seen = {pair.base_id: everybody for pair in pairs[4:]} | {pair.base_id: ["a01"] for pair in pairs[:4]}
+    tasks = deal(pairs, everybody, seen=seen, controls=1, repeats=0)
+    controls = of_kind(tasks, Kind.CONTROL)
+    assert {task.annotator for task in controls} <= {"a02"}
+    assert {task.base_id for task in controls} <= {"b00000", "b00001"}
+    tasks = deal(pairs, everybody, seen={pair.forgery_id: ["a01"] for pair in pairs}, controls=0, repeats=1)
+    assert {task.annotator for task in tasks} == {"a02"}
+    assert len(tasks) == len(pairs)  # and nobody is left who could get a repeat
+
+
 def test_the_order_of_the_pairs_changes_nothing_and_the_seed_does():
     pairs = some(300)
-    assert deal(pairs, people(4)) == deal(pairs[::-1], people(4))
-    assert deal(pairs, people(4)) != deal(pairs, people(4), seed=2)
+    assert dealt(pairs) == dealt(pairs[::-1])
+    assert dealt(pairs) != dealt(pairs, seed=2)
+
+
+def test_an_id_cannot_be_computed_from_the_recipe():
+    pairs = some(300)
+    ids = [{task.task_id for task in deal(pairs, people(4))} for _ in range(2)]
+    assert not ids[0] & ids[1]
+
+
+def dealt(pairs: list[Pair], **other) -> list[tuple]:
+    return [(*task.key, task.mask_of, task.batch) for task in deal(pairs, people(4), **other)]
 
 
 def test_kinds_and_methods_are_mixed_through_a_batch():
@@ -106,7 +139,7 @@ def test_who_has_less_gets_the_odd_one_and_nobody_has_to_catch_up():
 
 def test_tasks_that_exist_are_not_made_again():
     tasks = deal(some(50), people(3))
-    assert deal(some(50), people(3), taken={task.task_id for task in tasks}) == []
+    assert deal(some(50), people(3), taken={task.key for task in tasks}) == []
 
 
 @pytest.mark.parametrize("count", [1, 10, 299])

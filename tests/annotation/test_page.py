@@ -112,7 +112,7 @@ def test_the_zoom_begins_at_the_middle_of_the_mask():
 def test_the_overlay_leaves_the_region_as_it_is():
     mask = np.zeros((64, 64), bool)
     mask[20:40, 0:30] = True
-    shade = page.overlay(mask)
+    shade = np.array(page.OVERLAY)[page.overlay(mask)]
     assert shade.shape == (64, 64, 4)
     assert not shade[mask].any()
     assert (shade[~mask, 3] > 100).all()
