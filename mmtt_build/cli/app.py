@@ -146,10 +146,20 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Workspace to make.")] = Path("mmtt-demo"),
     count: Annotated[int, typer.Option(min=16, help="Portraits to draw.")] = 40,
     forgeries: Annotated[int, typer.Option(min=4, help="Forgeries to make.")] = 60,
+    label_studio: Annotated[
+        bool, typer.Option("--label-studio", help="Then start a Label Studio (1 GB) with the pairs, to annotate them.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of Label Studio. [default: as last time, or 8080]")
+    ] = None,
+    image_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Of its images. [default: as last time, or 8081]")
+    ] = None,
     workers: WorkersOption = 0,
 ) -> None:
     """Run the whole pipeline on drawn portraits: no data, no weights, about a minute."""
     from mmtt_build.stages.demo import demo as run
+    from mmtt_build.stages.demo import desk
 
     result = run(folder, portraits=count, forgeries=forgeries, workers=workers, say=typer.echo)
     typer.echo(
@@ -159,6 +169,16 @@ def demo(
         f"          mmtt verify {result.release}\n"
         f"          mmtt init my-dataset && mmtt build ingest -w my-dataset --celebamask-hq DIR"
     )
+    if label_studio:
+        typer.echo("")
+        opened = desk(folder, port=port, image_port=image_port, say=typer.echo)
+        typer.echo(
+            f"{opened.tasks} pairs to annotate: {opened.url}\n"
+            f"log in:   {opened.annotator}, with the password in {opened.logins}\n"
+            f"          {opened.admin} sees all, with the password in {opened.access}\n"
+            f"bring in: mmtt annotate pull -w {folder}\n"
+            f"end it:   mmtt annotate stop -w {folder}"
+        )
 
 
 @app.command()

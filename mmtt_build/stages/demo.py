@@ -22,6 +22,9 @@ from mmtt_build.workspace import Workspace
 SCRIPTED = "[scripted stand-in, not a human description]"
 """Every stand-in text begins with this."""
 
+ANNOTATORS = (("ann@demo.example", "Ann"), ("ben@demo.example", "Ben"))
+"""Made up, e-mail address and name; they get accounts on the demo's annotation server."""
+
 _IMAGES_PER_IDENTITY = 2
 """In the CelebAMask-HQ layout, so that identity groups have more than one image."""
 
@@ -40,6 +43,27 @@ _DEFECTS = (
     "the shape of the {} is slightly off",
     "the edge of the {} is soft where it should be sharp",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where the demo's pairs can be annotated.
+
+    Attributes:
+        url: of the server.
+        annotator: e-mail address to log in with.
+        logins: file with the annotators' passwords.
+        admin: e-mail address of the administrator.
+        access: file with that password.
+        tasks: open ones.
+    """
+
+    url: str
+    annotator: str
+    logins: Path
+    admin: str
+    access: Path
+    tasks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +136,49 @@ def demo(
     contact_sheet(workspace, sheet)
     accepted = workspace.findings.keys(verdict="accept")
     return Result(release, sheet, len(accepted))
+
+
+def desk(folder: Path, *, port: int | None = None, image_port: int | None = None, say: Callable[[str], None]) -> Desk:
+    """Starts a Label Studio for the demo's workspace, which it installs if need be, and gives the pairs to annotators.
+
+    The scripted stand-ins are nobody's words, so every pair needs a description. A server that runs is used, and what
+    it has is not sent again.
+
+    Args:
+        folder: the demo's workspace.
+        port: of Label Studio, as `annotation.server.Server.start` takes it.
+        image_port: of the images, likewise.
+        say: gets a line now and then.
+
+    Raises:
+        ConfigError: a port is taken, or the environment names a lab's server, which is no place for a demo.
+        ServerError: the server does not come up; running again goes on.
+    """
+    from annotation import accounts, environment
+    from annotation.access import FILE_NAME, from_environment
+    from mmtt_build.stages import serve
+    from mmtt_build.stages.push import push
+
+    if lab := from_environment():
+        raise ConfigError(f"{lab.origin} names a server of yours, {lab.url}", "unset it: the demo starts its own")
+    workspace = Workspace(folder)
+    server = serve.local(workspace, make=True)
+    environment.make(server.environment, say)
+    settings, variables = serve.guarded(workspace, server)
+    started = server.start(port=port, image_port=image_port, guard=settings, variables=variables, say=say)
+    try:
+        people = folder / "annotators.csv"
+        people.write_text("".join(f"{email},{name}\n" for email, name in ANNOTATORS), "utf-8")
+        pushed = push(workspace, annotators=people)
+    except BaseException:
+        if started:
+            server.stop()
+        raise
+    access = server.access
+    return Desk(
+        access.url, ANNOTATORS[0][0], server.data / accounts.FILE_NAME, access.username, server.data / FILE_NAME,
+        pushed.open,
+    )  # fmt: skip
 
 
 def _workspace(folder: Path, forgeries: int) -> Workspace:

@@ -98,7 +98,10 @@ def running(studio, first_start):
     mask[200:300, 150:350] = True
     cv2.imwrite(str(folder / "pristine.png"), face)
     cv2.imwrite(str(folder / "forged.png"), np.where(mask[..., None], 255 - face, face))
-    cv2.imwrite(str(folder / "overlay.png"), page.overlay(mask))
+    cv2.imwrite(
+        str(folder / "overlay.png"),
+        cv2.cvtColor(np.array(page.OVERLAY, np.uint8)[page.overlay(mask)], cv2.COLOR_RGBA2BGRA),
+    )
     server = Server(studio.data, studio.workspace.root, Path(studio.environment[environment.VARIABLE]))
     log = studio.data / "served.sqlite3"
     variables = guard.variables(log, seconds=SECONDS)
