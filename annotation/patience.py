@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+import ijson
 from label_studio_sdk.core.api_error import ApiError
 
 from mmtt_build.errors import ConfigError, ServerError
@@ -76,6 +77,7 @@ class Patient(httpx.Client):
         """
         response = self._patiently(request, **options)
         if response.is_redirect or response.is_server_error:
+            response.read()  # of a stream it is not there yet
             raise httpx.HTTPStatusError(f"status {response.status_code}", request=request, response=response)
         return response
 
@@ -113,6 +115,11 @@ def _is_safe(request: httpx.Request, error: httpx.TransportError) -> bool:
     return isinstance(error, _UNREACHED) or (isinstance(error, _CUT) and _changes_nothing(request))
 
 
+def broke_off(error: httpx.HTTPError) -> bool:
+    """Whether the server itself said nothing to a request: it may have done what it was asked for, or not."""
+    return not isinstance(error, httpx.HTTPStatusError) or error.response.status_code in _AWAY
+
+
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +147,7 @@ def failures(url: str, origin: str, again: str = "try again") -> Iterator[None]:
         raise _unanswered(url, origin, error, again) from None
     except ApiError as error:
         raise _answered(url, origin, error.status_code or 0, error.body, again) from None
-    except json.JSONDecodeError:  # of a personal token's renewal, which gets a page
+    except (json.JSONDecodeError, ijson.JSONError):  # a page in the place of a renewed token, or of a snapshot
         raise ServerError(f"{url} answers, but not as Label Studio does", f"check the address, then {again}") from None
 
 
@@ -169,12 +176,17 @@ def _elsewhere(url: str, location: str) -> ServerError:
 
 
 def _answered(url: str, origin: str, status: int, body: Any, again: str) -> ServerError:
+    if status == 404 and (isinstance(body, dict) or "| Label Studio</title>" in str(body)):  # it has such a page, too
+        return ServerError(
+            f"{url} no longer has what this command works on (status 404)", f"somebody deleted it meanwhile: {again}"
+        )
     if not isinstance(body, dict | list):  # Label Studio's own refusals are JSON
         title = re.search(r"<title[^>]*>([^<]{1,80})", str(body), re.IGNORECASE)
         page = f" and a page, {' '.join(html.unescape(title[1]).split())!r}" if title else ""
         if status < 300 or status == 404:
             return ServerError(
-                f"{url} answers, but not as Label Studio does: status {status}{page}", "check the address"
+                f"{url} answers, but not as Label Studio does: status {status}{page}",
+                f"check the address, then {again}",
             )
         return ServerError(f"{url} answers with status {status}{page}", f"see the server's log, then {again}")
     if status == 401:
@@ -183,8 +195,7 @@ def _answered(url: str, origin: str, status: int, body: Any, again: str) -> Serv
     detail = " ".join(str(told.get("validation_errors") or told.get("detail") or "no word why").split())[:300]
     if status == 403:
         return ServerError(f"the user of the token of {origin} may not do this: {detail}", "take an administrator's")
-    remedy = {404: f"somebody deleted it meanwhile: {again}"}.get(status, f"mend that, then {again}")
-    return ServerError(f"{url} answers with status {status}: {detail}", remedy)
+    return ServerError(f"{url} answers with status {status}: {detail}", f"mend that, then {again}")
 
 
 def _cause(error: BaseException, kind: type[_Kind]) -> _Kind | None:

@@ -301,3 +301,22 @@ def test_a_submission_that_the_server_refused_is_taken_back(tmp_path):
 )
 def test_words(text, count):
     assert guard.words(text) == count
+
+
+def test_a_paste_of_5000_words_is_refused_and_strange_text_stays_whoever_comes_second(guarded):
+    _, (task, *_) = guarded.project("pastes", "ann")
+    strange = (
+        'A nose \U0001f468\u200d\U0001f469\u200d\U0001f467 <img src=x onerror="alert(1)"> </script> \u202e鼻 \u0301'
+    )
+    with guarded.login("ann") as ann:
+        open_task(ann, task)
+        guarded.wait()
+        pasted = submit(ann, task, said("word " * 5000))
+        assert (pasted.status_code, pasted.json()["detail"]) == (400, "the description has 5000 words, at most 120")
+        assert annotations(guarded, task) == []
+        assert submit(ann, task, said(strange)).status_code == 201
+        with guarded.login("ann") as elsewhere:
+            second = submit(elsewhere, task, said("From another browser."))
+        assert (second.status_code, "you have answered this pair already" in second.json()["detail"]) == (409, True)
+    (kept,) = annotations(guarded, task)
+    assert page.read(kept["result"]).text == strange
