@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from bisect import bisect
 
+from mmtt_build.parts import LABELS
 from qc.lexicon import PART
 from qc.words import Part, Reading
 
@@ -52,7 +53,7 @@ _RELATIVE = re.compile(r"(?:I|[Pw]d)a?$")
 _RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
 _JUDGEMENT = re.compile(r"[GUFBMV]|na?h?a{0,2}(?=[,.|]|$)|[DN](?=[,.|]|$)")
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")
-_OPINION = re.compile(r"n[aI]{0,2}K")
+_OPINION = re.compile(r"[nT][aI]{0,2}K")
 
 _REACH = 80  # words that a judgement looks back for its subject
 
@@ -84,7 +85,7 @@ class _Reader:
     def listed(self, first: int) -> list[int]:
         """The parts of the enumeration that begins with a part: no flaw in the ears, nose or chin."""
         kinds, found = self.kinds, [first]
-        while following := _NEXT.match(kinds, found[-1] + 1):
+        while len(found) < len(LABELS) and (following := _NEXT.match(kinds, found[-1] + 1)):
             joint, last = following[0], following.end() - 1
             sure = "j" in joint or joint == PART
             closed = "c" in joint or _CLOSED.match(kinds, last + 1)
@@ -178,7 +179,7 @@ class _Reader:
         if kind == "V":
             return MISSING if denied % 2 and not weak else 0, j, finite
         said = CLAIMED if kind == "B" or weak else CLEARED
-        said = -said if denied % 2 else said
+        said = -said if denied % 2 and not (kind == "B" and after == "T") else said  # not blurred enough
         ends = kind == "B" or after == "" or after in ",.|cjpqxe"
         return said, j, verb or (beside and (denied > 0 or ends)) or (j >= 0 and kinds[j] in "c,|")
 
@@ -195,6 +196,8 @@ class _Reader:
             skipped.add(begin + object_.end() - 1)
         skipped.update(begin + relative.end() - 1 for relative in _RELATIVE_OBJECT.finditer(region))
         parts = [begin + k for k, kind in enumerate(region) if kind == PART]
+        if parts and parts[-1] in self.opposed and "I" in self.kinds[parts[-1] : start + 3]:
+            return parts[-1:]  # unlike the eyes, which are sharp
         parts = [k for k in parts if k not in self.fixed and k not in self.opposed]
         parts = [k for k in parts if k not in skipped] or parts
         if own := [k for k in parts if k not in self.direct]:
@@ -219,7 +222,8 @@ class _Reader:
     def resolve(self) -> None:
         """Opposed parts say the opposite of their sentence; "as do the ears" says the same as before."""
         for k in self.opposed:
-            self.parts[k].verdict = CLAIMED if self.sentence(k) in self.clearing else CLEARED
+            part = self.parts[k]
+            part.verdict = part.verdict or (CLAIMED if self.sentence(k) in self.clearing else CLEARED)
         for cue in _AS_DO.finditer(self.kinds):
             before = self.places[: bisect(self.places, cue.start())][-1:]
             for k in self.listed(self.kinds.index(PART, cue.end())):

@@ -124,13 +124,20 @@ _IS_HAN = re.compile(f"[{HAN}]")
 _NUMBER_DIGITS = 8
 """No count of pixels or measure in a description is as long."""
 
-_AT = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}|(?<![\w.@])@[A-Za-z]\w{2,29}\b")
-_LINK = re.compile(
-    r"https?://[^\s<>\"']{1,2000}|\bwww\.[^\s<>\"']{1,2000}|\b[a-z0-9-]{1,63}\.(?:com|org|net|cn|io|info|eu|de|uk)\b(?:/[^\s<>\"']{0,2000})?",
-    re.IGNORECASE,
+_APART = "(?<![A-Za-z0-9_.@+-])"  # Chinese characters may stand next to it
+_AT = re.compile(
+    rf"{_APART}(?:[\w.+-]{{1,64}}@[\w-]{{1,63}}(?:\.[\w-]{{1,63}}){{1,8}}|@[a-z]\w{{2,29}}\b)", re.I | re.ASCII
 )
-_NUMBER = re.compile(r"(?<![\w.])[+(]?\d(?:[\s().-]{0,2}\d){7,24}(?!\w)")
+_REST = r"[^\s<>\"']"
+_LINK = re.compile(
+    rf"https?://{_REST}{{1,2000}}|{_APART}(?:www\.{_REST}{{1,2000}}"
+    rf"|[a-z0-9-]{{1,63}}\.(?:com|org|net|cn|io|info|eu|de|uk)\b(?:/{_REST}{{0,2000}})?)",
+    re.I | re.ASCII,
+)
+_NUMBER = re.compile(rf"{_APART}[+(]?\d(?:[\s().-]{{0,2}}\d){{7,24}}(?![A-Za-z0-9_])")
 _NAME = re.compile(
     r"(?:[\w,;)]\s|\b(?:[Ll]ooks?\slike|[Rr]esembles?|[Rr]eminds\sme\sof)\s)"  # not the first word of a sentence
-    r"((?:Mr|Mrs|Ms|Dr|Prof)\.?\s[A-Z][a-z]{1,20}|[A-Z][a-z]{1,20}\s(?:[A-Z]\.\s|(?:de|van|von|di)\s)?[A-Z][a-z]{1,20}|(?<=like\s)[A-Z][a-z]{2,20})\b"
+    r"((?:Mr|Mrs|Ms|Dr|Prof)\.?\s[A-Z][a-z]{1,20}"
+    r"|[A-Z][a-z]{1,20}\s(?:[A-Z]\.\s|(?:de|van|von|di)\s)?[A-Z][a-z]{1,20}"
+    r"|(?<=like\s)[A-Z][a-z]{2,20})\b"
 )

@@ -25,7 +25,7 @@ _AFTER = re.compile(
     r"P(?:p[dw]{0,2}([lr])s?+(?![waesBG]{0,3}P|p)|q[dw]{0,2}([lroO])s?+(?![waesBG]{0,3}P|[pe]{1,2}[dwa]{0,3}P))"
 )
 _BESIDE = re.compile(r"P,?e?([lr])(?=[,.|vhnNBMG]|$)")  # the cheek (left) is darker
-_AT_THE_END = re.compile(r"q[dw]{0,2}([lr])s?+(?=[,.|)]|$)")  # the cheek is darker on the left
+_AT_THE_END = re.compile(r"q[dw]{0,2}([lr])s?+(?=[,.|c]|$)")  # the cheek is darker on the left
 _IN_FRONT = re.compile(r"(?:^|[.|,])q[dw]{0,2}([lr])s?+(?:pd?w)?,")  # on the left, the cheek is darker
 _ONE = re.compile(r"[lr](?:1|(?<=d.)(?=[vhu,.|cjnLNMa]|$)|(?<=[,.|v].)(?=[vh])|(?<=^.)(?=[vh]))")
 _SHARED = re.compile(r"P(?=(?:[,cj]{1,2}|e|)w?P)")
@@ -109,8 +109,8 @@ def _of_the_clause(parts: dict[int, Part], kinds: str, used: set[int]) -> None:
                 starts = [kinds.rfind(mark, first, found.start()) + 1 for mark in ".|"]
                 clause = range(max([*starts, first]), found.start())
             named = [parts[i] for i in clause if kinds[i] == PART]
-            if len(named) == 1 and named[0].side is None:
-                named[0].side = _SIDE[kinds[at]]
+            if len(named) == 1 and (named[0].side is None or named[0].spoken_of):
+                _speak(named[0], _SIDE[kinds[at]])
                 used.add(at)
 
 
@@ -129,8 +129,13 @@ def _one(reading: Reading, kinds: str, found: re.Match[str]) -> None:
         return
     part, side = reading.parts[i], _SIDE[kinds[start]]
     if part.side is None or part.spoken_of:
-        part.side = side if part.side in (None, side) else "both"
-        part.spoken_of = True
+        _speak(part, side)
     elif part.side != side and before[-1:] != "C":
         reading.kinds[start] = PART
         reading.parts[start] = Part(part.label, reading.spans[start][0], reading.spans[found.end() - 1][1], side=side)
+
+
+def _speak(part: Part, side: str) -> None:
+    """A side said of a part from afar; two of them are both."""
+    part.side = side if part.side in (None, side) else "both"
+    part.spoken_of = True
