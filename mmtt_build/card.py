@@ -94,6 +94,11 @@ def _notices(origins: Mapping[str | None, int]) -> str:
             f"> **{scripted:,} descriptions are scripted stand-ins, not human work.** A program wrote them to try out "
             "the pipeline (`description_origin` is `scripted`). Do not train on them, and do not call them annotations."
         )
+    if drafted := origins.get("draft-edited", 0):
+        notices.append(
+            f"> **{drafted:,} descriptions began as a model's draft** that a person was shown and changed or left as it "
+            "was (`description_origin` is `draft-edited`). They are for studies of drafting, and are not human text."
+        )
     if bare := origins.get(None, 0):
         notices.append(
             f"> **{bare:,} rows have no accepted description**: `description` and `labels` are null there. "
@@ -106,7 +111,11 @@ def _descriptions(qc: config.Qc, origins: Mapping[str | None, int]) -> str:
     described = sum(n for origin, n in origins.items() if origin)
     if not described:
         return "This release has no descriptions."
-    kinds = {"human": "written by people, in their own words", "scripted": "scripted stand-ins"}
+    kinds = {
+        "human": "written by people, in their own words",
+        "draft-edited": "drafted by a model and edited by people",
+        "scripted": "scripted stand-ins",
+    }
     made = ", ".join(f"{origins[origin]:,} {kind}" for origin, kind in kinds.items() if origins.get(origin))
     return (
         f"{described:,} descriptions: {made}. Only descriptions that quality control accepted are here. Its rules ask\n"

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 SIZE = 512
 """Side of every stored image and mask, in pixels (MMTT, section on data sources)."""
 
+ORIGINS = ("human", "draft-edited", "scripted")
+"""Whose words a description is, the better first: a person's own, a person's who was shown a model's draft, a
+program's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pristine:
@@ -51,7 +55,7 @@ class Annotation:
         labels: 21 zeros and ones in the order of `parts.LABELS`, or None.
         annotator: pseudonymous id.
         observation_s: seconds from the pair being shown to the submission, or None.
-        origin: "human", or "scripted" for a stand-in that is never presented as human.
+        origin: one of `ORIGINS`; only the first is human text.
     """
 
     id: str

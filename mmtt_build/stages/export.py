@@ -33,6 +33,7 @@ from mmtt_build import card, images, mmtt_json, parallel, parts, schema, store
 from mmtt_build.config import SPLITS
 from mmtt_build.errors import BadImage, ConfigError, StoreError
 from mmtt_build.progress import Progress
+from mmtt_build.records import ORIGINS
 from mmtt_build.seeds import ranks
 from mmtt_build.stages.verify import JSON_FOLDER, MANIFEST, SUMS, fingerprint
 from mmtt_build.triplets import write_split
@@ -180,18 +181,19 @@ def _join(rows: pa.Table, key: str, other: pa.Table, without: list[str]) -> pa.T
 def _descriptions(annotations: pa.Table, findings: pa.Table) -> tuple[pa.Table, dict[str, str]]:
     """One accepted annotation per forgery, and per annotated forgery how far it came ("accepted", or what is wrong).
 
-    Of several accepted ones a person's comes before a scripted one, then the smallest id.
+    Of several accepted ones that of the better origin comes first, then the smallest id.
     """
     columns = ("annotation_id", "forgery_id", "answer", "origin")
     verdicts = dict(zip(*(findings[name].to_pylist() for name in ("annotation_id", "verdict")), strict=True))
-    chosen: dict[str, tuple[bool, str, int]] = {}
+    chosen: dict[str, tuple[int, str, int]] = {}
     states: dict[str, str] = {}
     for index, (name, forgery, answer, origin) in enumerate(
         zip(*(annotations[column].to_pylist() for column in columns), strict=True)
     ):
         verdict = verdicts.get(name)
         if answer == "described" and verdict == "accept":
-            chosen[forgery] = min(chosen.get(forgery, (True, name, index)), (origin != "human", name, index))
+            candidate = (ORIGINS.index(origin), name, index)
+            chosen[forgery] = min(chosen.get(forgery, candidate), candidate)
             states[forgery] = "accepted"
         elif states.get(forgery) != "accepted":
             described = f"description: verdict {verdict}" if verdict else "description not audited yet"

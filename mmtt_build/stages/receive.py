@@ -111,6 +111,9 @@ class Desk:
         self.workspace = workspace
         self.summary = Summary()
         self.of_task: dict[str, dict[str, Any]] = {row["task_id"]: row for row in workspace.tasks.read().to_pylist()}
+        drafts = workspace.drafts.read(["task_id", "placed_at"])
+        # The editor forgets on a reload what an answer began from; whoever was shown a draft is taken to have used it.
+        self._drafted = set(drafts.filter(pc.is_valid(drafts["placed_at"]))["task_id"].to_pylist())
         columns = ("annotation_id", "project", "task_id", "status", "annotator", "origin", "source", "created_at",
                    "updated_at")  # fmt: skip
         table = workspace.submissions.read(columns)
@@ -188,7 +191,7 @@ class Desk:
         task, annotator = self.of_task.get(item.name), self._annotator(name, arrival)
         times = self._times[annotator]
         at = bisect_left(times, item.created_at)
-        drafted = arrival.drafted or (known is not None and known.drafted)
+        drafted = arrival.drafted or item.name in self._drafted or (known is not None and known.drafted)
         row: dict[str, Any] = {
             "annotation_id": name,
             "task_id": item.name or None,

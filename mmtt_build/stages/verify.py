@@ -28,7 +28,7 @@ from mmtt_build.config import SPLITS
 from mmtt_build.errors import ReleaseError
 from mmtt_build.parts import CLASSES
 from mmtt_build.progress import Progress
-from mmtt_build.records import SIZE
+from mmtt_build.records import ORIGINS, SIZE
 
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
@@ -393,8 +393,8 @@ def _text_problems(row: Mapping[str, Any]) -> list[str]:
         problems.append("labels and description are not both there or both null")
     if row["labels"] is not None and not set(row["labels"]) <= {0, 1}:
         problems.append(f"labels are {row['labels']}, need 0 and 1")
-    if row["description"] is not None and row["description_origin"] not in ("human", "scripted"):
-        problems.append(f"description_origin is {row['description_origin']!r}, needs human or scripted")
+    if row["description"] is not None and row["description_origin"] not in ORIGINS:
+        problems.append(f"description_origin is {row['description_origin']!r}, needs one of {', '.join(ORIGINS)}")
     if len(row["parts"] or []) != len(row["sides"] or []):
         problems.append("parts and sides differ in length")
     try:

@@ -220,6 +220,8 @@ def test_the_page_says_that_its_text_is_a_draft(pushed, vlm, browser):
     # After the reload the editor no longer says which prediction it began from: only the table still tells.
     assert annotation["parent_prediction"] is None
     assert rows_of(work)[task.data["pair_id"]]["placed_at"] is not None
+    work.pull()
+    assert {row["origin"] for row in work.submissions().values()} == {"draft-edited"}
 
 
 # --- without a server -------------------------------------------------------------------------------------------------

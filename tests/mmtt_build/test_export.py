@@ -21,6 +21,7 @@ from mmtt_build import schema
 from mmtt_build.errors import ConfigError, StoreError
 from mmtt_build.stages import export as stage
 from mmtt_build.stages.export import export
+from mmtt_build.stages.verify import verify
 from mmtt_build.triplets import write_split
 from mmtt_build.workspace import Workspace
 
@@ -212,12 +213,20 @@ def test_of_several_accepted_descriptions_a_persons_is_taken(workspace: Workspac
     assert texts["sdxl-0006"] == "earlier id"
 
 
-def test_scripted_descriptions_are_called_so(workspace: Workspace) -> None:
+@pytest.mark.parametrize(
+    ("origin", "said"),
+    [
+        ("scripted", "15 descriptions are scripted stand-ins, not human work"),
+        ("draft-edited", "15 descriptions began as a model's draft"),
+    ],
+)
+def test_what_no_person_wrote_alone_is_called_so(workspace: Workspace, origin: str, said: str) -> None:
     rows = workspace.annotations.read().to_pylist()
-    workspace.annotations.append([row | {"origin": "scripted"} for row in rows])
+    workspace.annotations.append([row | {"origin": origin} for row in rows])
     release = export(workspace).path
-    assert {row["description_origin"] for row in rows_of(release)} == {"scripted"}
-    assert "15 descriptions are scripted stand-ins, not human work" in (release / "README.md").read_text("utf-8")
+    assert {row["description_origin"] for row in rows_of(release)} == {origin}
+    assert said in (release / "README.md").read_text("utf-8")
+    assert not verify(release).problems
 
 
 def withdraw(workspace: Workspace, name: str) -> None:
