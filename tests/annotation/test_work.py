@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,8 @@ from playwright.sync_api import expect
 from annotation import environment, guard, page
 from mmtt_build import parts
 from tests.annotation.chromium import launched
-from tests.annotation.guarded import IN_EARNEST, PASSWORD, SECONDS, running
-
-expect.set_options(timeout=60_000)
+from tests.annotation.desk import Desk
+from tests.annotation.guarded import SECONDS, running
 
 
 @pytest.fixture(scope="module")
@@ -27,59 +28,6 @@ def browser():
     cache = Path(os.environ.get(environment.VARIABLE, Path(__file__).parents[2] / ".venv-label-studio")) / "chromium"
     with launched(cache) as browser:
         yield browser
-
-
-class Desk:
-    """A browser window in which an annotator has a project open."""
-
-    def __init__(self, window, server, project):
-        self.window, self.server, self.project = window, server, project
-        self.refused, self.sent = [], []
-        self.words, self.wait_note = window.locator("#mmtt-counter b"), window.locator("#mmtt-counter i")
-        window.on("response", self._note)
-        window.on("request", lambda to: self.sent.append(to.url) if to.method in ("POST", "PATCH") else None)
-
-        window.set_default_timeout(60_000)
-        if not IN_EARNEST:
-            window.clock.install()
-
-    def _note(self, got):
-        if got.status >= 400 and "heidi-tips" not in got.url:  # those are news from elsewhere
-            self.refused.append((got.status, got.request.method, got.url))
-
-    def login(self, name):
-        self.window.goto(f"{self.server.url}/user/login/")
-        self.window.fill("input[name=email]", f"{name}@lab.example")
-        self.window.fill("input[name=password]", PASSWORD)
-        self.window.click("button[type=submit]")
-        self.window.wait_for_url("**/")
-        self.window.goto(f"{self.server.url}/projects/{self.project}/data")
-        self.window.wait_for_load_state("networkidle")
-
-    def open(self):
-        self.window.goto(f"{self.server.url}/projects/{self.project}/data?labeling=1")
-        self.ready()
-
-    def ready(self):
-        self.window.wait_for_selector(".mmtt textarea")
-        self.window.wait_for_function("document.querySelector('#mmtt-counter i')?.textContent")
-
-    def wait(self):
-        """Lets the guard's wait pass, and the page's."""
-        self.server.wait()
-        if not IN_EARNEST:
-            self.window.clock.fast_forward(1000 * SECONDS)
-        expect(self.wait_note).to_have_text(re.compile("Ctrl"))
-
-    def submissions(self):
-        self.window.wait_for_timeout(300)
-        return [url for url in self.sent if re.search(r"/annotations[/?]", url)]
-
-    def checked(self):
-        return self.window.evaluate("[...document.querySelectorAll('.pair input:checked')].map(input => input.id)")
-
-    def shown(self, selector):
-        return self.window.eval_on_selector(selector, "element => getComputedStyle(element).visibility") == "visible"
 
 
 @pytest.fixture
@@ -237,3 +185,36 @@ def test_chinese_is_counted_by_characters(desk):
     desk.window.fill(".mmtt textarea", "右眼模糊，eye")
     expect(desk.words).to_have_text("5 / 120 字")
     assert guard.words("右眼模糊，eye") == 5
+
+
+def test_a_paste_of_5000_words_stays_in_the_page_until_it_is_shorter(desk, guarded):
+    pasted = "The nose <b>is</b> blurred \U0001f443 " * 1000
+    desk.wait()
+    desk.window.click(".mmtt textarea")
+    desk.window.keyboard.insert_text(pasted)
+    expect(desk.words).to_have_text("5000 / 120 words")
+    desk.window.keyboard.press("Control+Enter")
+    desk.window.click("[data-testid=bottombar-submit-button]")
+    assert desk.submissions() == [], "too long"
+    assert desk.window.input_value(".mmtt textarea") == pasted
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_wrong_changes_no_wait(browser, guarded, request, hours):
+    project, _ = guarded.project(request.node.name[:40], "ann")
+    with browser.new_context() as context:
+        desk = Desk(context.new_page(), guarded, project)
+        desk.window.clock.set_system_time(datetime.now() + timedelta(hours=hours))
+        desk.login("ann")
+        desk.open()
+        ahead_s = desk.window.evaluate("Date.now()") / 1000 - time.time()
+        assert ahead_s == pytest.approx(3600 * hours, abs=1800)
+        desk.window.keyboard.press("n")
+        desk.window.fill(".mmtt textarea", "The nose is blurred.")
+        assert 0 < float(desk.wait_note.inner_text().split()[0]) <= SECONDS
+        desk.window.keyboard.press("Control+Enter")
+        assert desk.submissions() == [], "too early"
+        desk.wait()
+        with desk.window.expect_response(lambda got: "/annotations" in got.url and got.request.method == "POST") as got:
+            desk.window.keyboard.press("Control+Enter")
+        assert got.value.status == 201
