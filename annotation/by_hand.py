@@ -23,7 +23,7 @@ For each <title>.tasks.json here, on the server's pages:
    If they do not, {url} is not served to the annotators' browsers, or without CORS.
 
 The annotator of a project is in its title, by id: <dataset>-<annotator>-b<batch>.
-When they are done: Export, JSON, of each project.
+When they are done: Export, JSON, of each project; mmtt annotate import FILE.json reads the answers.
 """
 
 

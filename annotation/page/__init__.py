@@ -90,10 +90,8 @@ def task(pair_id: str, *, pristine: str, forged: str, overlay: str, mask: Mask) 
     """
     height, width = mask.shape
     inside = mask.view(np.uint8)
-    y, x = (
-        float(np.average(np.arange(size) + 0.5, weights=inside.sum(axis, dtype=np.uint32)))
-        for axis, size in ((1, height), (0, width))
-    )
+    rows, columns = (inside.sum(axis, dtype=np.uint32) for axis in (1, 0))
+    y, x = (float(of @ (np.arange(len(of)) + 0.5) / of.sum()) for of in (rows, columns))
     return {
         "pair_id": pair_id,
         "pristine": pristine,

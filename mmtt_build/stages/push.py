@@ -19,14 +19,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotation import accounts, by_hand, guard, page, people, pictures, session, tasks
+from annotation import accounts, by_hand, page, people, pictures, session, tasks
 from annotation.access import Connection, from_environment
 from annotation.assign import Assignment, Kind, Pair, assign, first
 from mmtt_build import parallel
-from mmtt_build.errors import ConfigError, ServerError
+from mmtt_build.errors import ConfigError
 from mmtt_build.progress import Progress
-from mmtt_build.stages import serve, withdraw
+from mmtt_build.stages import projects, serve, withdraw
 from mmtt_build.workspace import Workspace
+
+THREADS_PER_CORE = 4
+"""That make pictures: on a busy disk most of them wait for it."""
 
 
 @dataclass(slots=True)
@@ -314,9 +317,9 @@ def _reconcile(
     workspace: Workspace, client: Any, known: Mapping[str, people.Person], images_url: str, summary: Summary
 ) -> None:
     """Makes every project agree with the table that has open or withdrawn tasks, or whose annotator has left."""
-    of_project = _of_project(workspace)
+    of_project = projects.of_project(workspace)
     found = tasks.projects(client, of_project)
-    wanted = _wanted(workspace, of_project, known, found)
+    wanted = projects.wanted(workspace, of_project, known, found)
     summary.changes = tasks.Changes()
     with _made(workspace, of_project, images_url, wanted, summary) as (made, step):
         tasks.reconcile(client, wanted, found, make=made.make, fits=made.fits, changes=summary.changes, step=step)
@@ -326,8 +329,8 @@ def _write(
     workspace: Workspace, folder: Path, known: Mapping[str, people.Person], images_url: str, summary: Summary
 ) -> None:
     """Writes every project that has open tasks into files."""
-    of_project = _of_project(workspace)
-    wanted = _wanted(workspace, of_project, known, {})
+    of_project = projects.of_project(workspace)
+    wanted = projects.wanted(workspace, of_project, known, {})
     with _made(workspace, of_project, images_url, wanted, summary) as (made, step):
         summary.files = by_hand.write(folder, wanted, make=made.make, url=images_url, step=step)
 
@@ -343,72 +346,13 @@ def _made(
     """What makes the pictures of tasks, and what counts the tasks that are right."""
     summary.open = sum(len(project.tasks) for project in wanted)
     by_id = {row["task_id"]: row for rows in of_project.values() for row in rows}
-    with ThreadPoolExecutor(parallel.cores()) as pool, Progress("push", summary.open, "tasks") as progress:
+    with (
+        ThreadPoolExecutor(THREADS_PER_CORE * parallel.cores()) as pool,
+        Progress("push", summary.open, "tasks") as progress,
+    ):
 
         def step(count: int) -> None:
             for _ in range(count):
                 progress.step()
 
         yield pictures.Pictures(workspace, images_url, by_id, pool), step
-
-
-def _wanted(
-    workspace: Workspace,
-    of_project: Mapping[str, Sequence[Mapping[str, Any]]],
-    known: Mapping[str, people.Person],
-    found: Mapping[str, tasks.Found],
-) -> list[tasks.Wanted]:
-    """The projects as they should be: those with open tasks and, of those on the server, what was taken from whom."""
-    answered = withdraw.answered(workspace)
-    wanted = []
-    for title, rows in sorted(of_project.items()):
-        withdrawn = [row["task_id"] for row in rows if row["status"] == withdraw.WITHDRAWN]
-        gone = answered.union(withdrawn)
-        to_do = [row["task_id"] for row in rows if row["task_id"] not in gone]
-        head = rows[0]
-        person = known.get(head["annotator"])
-        left = person is None or bool(person.left)
-        if not to_do and not (title in found and (set(withdrawn) - answered or left)):
-            continue
-        if person is None and to_do:
-            file = _private(workspace) / people.FILE_NAME
-            raise ServerError(
-                f"who {head['annotator']} is, is not known: {file} has no such line",
-                "mmtt annotate restore BACKUP, or add the line",
-            )
-        wanted.append(
-            tasks.Wanted(
-                title,
-                guard.described_to(
-                    [person.email] if person is not None and (to_do or not left) else [],
-                    f"{len(rows) - len(withdrawn)} pairs of {workspace.recipe.dataset.name}",
-                ),
-                page.config(head["language"], max_words=workspace.recipe.qc.max_words, blind=head["blind"]),
-                to_do,
-                frozenset(row["task_id"] for row in rows),
-                frozenset(withdrawn) - answered,
-            )
-        )
-    return wanted
-
-
-def _of_project(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
-    """All assignments by project, with the paths of what their annotators see, as `pictures.Pictures` wants them."""
-    plan = workspace.plan.read(["base_id", "forgery_id"])
-    made = workspace.forgeries.read(["forgery_id", "image", "mask"])
-    forged, overlay = (_map(made["forgery_id"], made[name]) for name in ("image", "mask"))
-    pairs = zip(plan["base_id"].to_pylist(), plan["forgery_id"].to_pylist(), strict=True)
-    of_base = {base_id: name for base_id, name in pairs if overlay.get(name)}
-    pristine = workspace.pristine.read(["id", "image"])
-    base = _map(pristine["id"], pristine["image"])
-    projects: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in workspace.tasks.read().to_pylist():
-        # A control that was assigned when controls showed no mask.
-        mask_of = row["mask_of"] or row["forgery_id"] or of_base.get(row["base_id"], "")
-        row |= {"pristine": base.get(row["base_id"]), "forged": forged.get(mask_of), "overlay": overlay.get(mask_of)}
-        projects[row["project"]].append(row)
-    return projects
-
-
-def _map(keys: pa.ChunkedArray, values: pa.ChunkedArray) -> dict[str, Any]:
-    return dict(zip(keys.to_pylist(), values.to_pylist(), strict=True))

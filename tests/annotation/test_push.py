@@ -5,21 +5,22 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import signal
+import shutil
 import stat
-import subprocess
-import time
 from collections import Counter
 
+import httpx
+import numpy as np
 import pytest
 
-from annotation import page
+from annotation import page, patience, pictures, tasks
 from annotation.access import TOKEN, URL
-from mmtt_build import images
-from mmtt_build.errors import ConfigError
+from mmtt_build import images, store
+from mmtt_build.errors import ConfigError, ServerError
 from mmtt_build.records import SIZE
 from mmtt_build.stages.push import Options, push
 from mmtt_build.stages.serve import HOME
+from mmtt_build.workspace import Workspace
 from tests.annotation.work import forge
 
 
@@ -30,7 +31,7 @@ def test_a_dry_run_says_what_goes_to_whom_and_does_nothing(work):
     ]  # fmt: skip
     assert "push: 12 pairs, 2 repeats, 1 controls would be new\n" in said
     assert not (work.workspace.root / "tables/tasks").exists()
-    assert not (work.workspace.root / "images/overlays").exists()
+    assert not (work.workspace.root / "images/tasks").exists()
     assert work.projects() == {}
 
 
@@ -49,29 +50,52 @@ def test_pushing_twice_makes_every_task_once(work):
     assert work.there() == work.wanted()
 
 
+@pytest.fixture
+def run(work, monkeypatch):
+    """Pushes from Python, which takes a fraction of the command's time."""
+
+    def run(images_url="", files=None, **options):
+        settled = {"repeats": 0.2, "controls": 0.1, **options}
+        workspace = Workspace(work.workspace.root)  # whose recipe is read anew
+        return push(workspace, annotators=work.people, options=Options(**settled), images_url=images_url, files=files)
+
+    monkeypatch.setenv(HOME, str(work.studio.home))
+    return run
+
+
+def shown(work):
+    """Data per task on the server, and what is in the files that it points at."""
+    with work.studio.client() as client:
+        data = {t.data["pair_id"]: t.data for n in work.projects().values() for t in client.tasks.list(project=n)}
+    prefix = f"{work.studio.access.images_url}/"
+    files = {
+        name: {key: (work.workspace.root / of[key].removeprefix(prefix)).read_bytes() for key in pictures.NAMES}
+        for name, of in data.items()
+    }
+    return data, files
+
+
 def test_tasks_show_the_pair_and_say_nothing_of_their_kind(work):
     work.push()
-    rows = {row["task_id"]: row for row in work.assigned()}
-    with work.studio.client() as client:
-        data = {
-            t.data["pair_id"]: t.data for n in work.projects().values() for t in client.tasks.list(project=n)
-        }  # fmt: skip
-        for number in work.projects().values():
-            assert client.projects.get(id=number).label_config == page.config("en")
-    prefix = f"{work.studio.access.images_url}/"
-    for name, row in rows.items():
-        shown = {key: data[name][key].removeprefix(prefix) for key in ("pristine", "forged", "overlay")}
-        assert shown["pristine"] == work.workspace.image_path("pristine", row["base_id"])
-        overlay = images.cv2.imread(str(work.workspace.root / shown["overlay"]), images.cv2.IMREAD_UNCHANGED)
-        assert overlay.shape == (SIZE, SIZE, 4)
+    data, files = shown(work)
+    assert {row["kind"] for row in work.assigned()} == {"pair", "repeat", "control"}
+    for row in work.assigned():
+        name = row["task_id"]
+        pristine = (work.workspace.root / work.workspace.image_path("pristine", row["base_id"])).read_bytes()
+        forged = (work.workspace.root / work.workspace.image_path("forged", row["mask_of"])).read_bytes()
+        assert files[name]["pristine"] == pristine
         if row["kind"] == "control":
-            assert shown["forged"] == shown["pristine"]
-            assert not overlay.any()
+            assert (images.decode_rgb(files[name]["forged"]) == images.decode_rgb(pristine)).all()
+            assert row["mask_of"].endswith(row["base_id"].removeprefix("base-"))
         else:
-            assert shown["forged"] == work.workspace.image_path("forged", row["forgery_id"])
-            assert overlay[150, 200, 3] == 0 and overlay[0, 0, 3] > 100
-            assert data[name]["focus_y"] == f"{150 / SIZE:.1%}"
-        assert not re.search("repeat|control|pair-", " ".join([name, row["project"], *data[name]]))
+            assert files[name]["forged"] == forged
+            assert row["mask_of"] == row["forgery_id"]
+        overlay = images.cv2.imdecode(np.frombuffer(files[name]["overlay"], np.uint8), images.cv2.IMREAD_UNCHANGED)
+        assert overlay.shape == (SIZE, SIZE, 4)
+        assert overlay[150, 200, 3] == 0 and overlay[0, 0, 3] > 100
+        assert data[name]["focus_y"] == f"{150 / SIZE:.1%}"
+        told = " ".join([name, row["project"], *data[name], *data[name].values()])
+        assert not re.search("repeat|control|pair-|warp|blendswap|base-|blank", told.replace("pair_id", ""))
 
 
 def test_names_stay_in_the_private_folder(work):
@@ -83,26 +107,6 @@ def test_names_stay_in_the_private_folder(work):
     kept = b"".join(path.read_bytes() for path in work.workspace.root.rglob("*") if path.is_file())
     assert b"lab.example" not in kept
     assert {row["annotator"] for row in work.assigned()} == {"a01", "a02"}
-
-
-@pytest.mark.parametrize("projects", [0, 1, 3])
-def test_a_push_that_is_killed_is_finished_by_the_next(work, projects):
-    arguments = ("push", "--annotators", work.people, "--batch-size", "2", "--repeats", "0.2")
-    with subprocess.Popen(
-        work.command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=work.studio.environment
-    ) as process:
-        while process.poll() is None and not (
-            (work.workspace.root / "tables/tasks").exists() and len(work.projects()) >= projects
-        ):
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    before = work.assigned()
-    assert len(work.there()) < 14
-    work.push("--batch-size", 2)
-    assert work.there() == work.wanted()
-    assert [row for row in work.assigned() if row in before] == before
-    assert Counter(row["kind"] for row in work.assigned())["pair"] == 12
 
 
 def test_what_somebody_changed_on_the_server_is_mended(work):
@@ -118,12 +122,95 @@ def test_what_somebody_changed_on_the_server_is_mended(work):
     done = work("push")
     assert "1 imported, 1 mended, 1 doubles deleted\n" in done.stdout
     assert f"not a task of ours, left alone: {title}: somebody-elses" in done.stderr
+    assert f"its page or description was another, mended: {title}\n" in done.stderr
     assert work.there() == sorted([*work.wanted(), (title, "somebody-elses")])
     with work.studio.client() as client:
         found = client.projects.get(id=project)
         assert found.label_config == page.config("en")
         assert found.description.startswith("annotators: ana@lab.example\n")
         assert client.tasks.get(id=str(there[1].id)).data == there[1].data
+
+
+def test_a_project_that_somebody_deleted_is_made_again_with_what_is_open(work, run):
+    run()
+    (title, project), *others = sorted(work.projects().items())
+    done = next(row for row in work.assigned() if row["project"] == title)
+    answer = {"annotation_id": "x-1", "task_id": done["task_id"], "project": title, "status": "ok", "kind": "pair"}
+    work.workspace.submissions.append([answer])
+    with work.studio.client() as client:
+        client.projects.delete(id=project)
+    open_tasks = sum(row["project"] == title for row in work.assigned()) - 1
+    assert run().changes == tasks.Changes(imported=open_tasks)
+    assert work.there() == [task for task in work.wanted() if task != (title, done["task_id"])]
+    assert work.projects()[title] != project
+    assert sorted(work.projects().items())[1:] == others
+
+
+def test_pictures_that_are_lost_or_outdated_and_tasks_of_an_earlier_version_are_mended(work, run):
+    run()
+    before = shown(work)
+    rows = work.assigned()
+    work.workspace.tasks.append([row | {"mask_of": None} for row in rows])  # as there was no such column
+    with work.studio.client() as client:
+        for name, number in work.numbers().items():
+            former = {key: f"{work.studio.access.images_url}/images/{key}/x.png" for key in pictures.NAMES}
+            client.tasks.update(id=str(number), data={**before[0][name], **former, "focus_x": "50.0%"})
+    shutil.rmtree(work.workspace.root / "images/tasks")
+    assert run().changes == tasks.Changes(mended=len(rows))
+    assert shown(work) == before
+    (control,) = (row for row in rows if row["kind"] == "control")
+    forgery = next(row["forgery_id"] for row in rows if row["forgery_id"] not in (None, control["mask_of"]))
+    forged = work.workspace.root / work.workspace.image_path("forged", forgery)
+    store.write_file(forged, images.encode_rgb(255 - images.decode_rgb(forged.read_bytes())))
+    again = [row["task_id"] for row in rows if row["forgery_id"] == forgery]
+    assert run().changes == tasks.Changes(mended=len(again))
+    assert {shown(work)[1][name]["forged"] for name in again} == {forged.read_bytes()}
+    assert run().changes == tasks.Changes()
+
+
+def test_a_blind_push_and_a_recipe_in_chinese_give_their_pages(work, run):
+    recipe = work.workspace.root / "mmtt.toml"
+    recipe.write_text(recipe.read_text("utf-8").replace('language = "en"', 'language = "zh"'), "utf-8")
+    run(blind=True, count=4)
+    blind = work.projects()
+    assert {(row["blind"], row["language"]) for row in work.assigned()} == {(True, "zh")}
+    run(count=4)
+    with work.studio.client() as client:
+        for title, number in work.projects().items():
+            assert client.projects.get(id=number).label_config == page.config("zh", blind=title in blind)
+    assert 0 < len(blind) < len(work.projects())
+
+
+def test_projects_as_files_are_what_a_push_would_make_and_the_same_a_second_time(work, run, tmp_path):
+    folder, url = tmp_path / "to import", work.studio.access.images_url
+    said = work.push("--batch-size", 4, "--files", folder, "--images-url", f"{url}/")
+    assert f"files: 15 open tasks, 4 projects in {folder}\n" in said
+    assert work.projects() == {}
+    titles = sorted({row["project"] for row in work.assigned()})
+    written = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(written) == {"README.txt"} | {f"{t}.{kind}" for t in titles for kind in ("tasks.json", "config.xml")}
+    before = work.assigned()
+    assert run(images_url=url, files=folder).files == titles
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == written
+    assert work.assigned() == before
+    with work.studio.client() as client, httpx.Client(trust_env=False, timeout=60) as browser:
+        for title in titles:  # as README.txt says
+            config = written[f"{title}.config.xml"].decode()
+            number = client.projects.create(title=title, label_config=config).id
+            upload = {"file": (f"{title}.tasks.json", written[f"{title}.tasks.json"], "application/json")}
+            token = {"Authorization": f"Token {work.studio.access.token}"}
+            address = f"{work.studio.access.url}/api/projects/{number}/import"
+            browser.post(address, files=upload, headers=token).raise_for_status()
+    assert work.there() == work.wanted()
+    pushed = run()
+    assert (pushed.open, pushed.changes.imported, pushed.changes.mended) == (15, 0, 0)
+
+
+def test_files_need_the_address_of_the_images(work, run, tmp_path):
+    with pytest.raises(ConfigError, match="where annotators find the images is not known"):
+        run(files=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+    assert work.assigned() == []
 
 
 def test_two_pushes_at_once_and_a_lab_without_images_are_refused(work, monkeypatch):
@@ -147,18 +234,17 @@ def test_two_pushes_at_once_and_a_lab_without_images_are_refused(work, monkeypat
     assert all(item["forged"].startswith("https://images.lab.example/faces/images/") for item in data)
 
 
-def test_a_server_that_is_down_is_named_and_nothing_is_lost(work, monkeypatch):
-    monkeypatch.setenv(HOME, str(work.studio.home))
+def test_a_server_that_is_down_is_named_and_nothing_is_lost(work, run, monkeypatch):
+    monkeypatch.setenv(patience.VARIABLE, "0.2")
     work.studio("stop")
     try:
-        refused = work("push", "--annotators", work.people)
-        assert refused.returncode == 1
-        assert f"{work.studio.access.url} does not answer" in refused.stderr
-        assert "then mmtt annotate push: nothing is done twice" in refused.stderr
+        with pytest.raises(ServerError, match=f"{work.studio.access.url} does not answer") as refused:
+            run()
+        assert "then mmtt annotate push: nothing is done twice" in refused.value.remedy
         assert len(work.assigned()) > 12  # written down already
     finally:
         assert work.studio("serve").returncode == 0
-    assert work("push").returncode == 0
+    run()
     assert work.there() == work.wanted()
 
 
