@@ -1,4 +1,4 @@
-"""Workspaces of any size, without a picture in them."""
+"""Workspaces of any size with no pictures in them, or a few."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmtt_build.workspace import Workspace
 
 GUARD_S = 1.0
 """What the guard asks annotators of a `paired_workspace` for: a minute would make it an hour."""
-MASKS = 16
+PICTURES = 16
 
 
 def synthetic_workspace(root: Path, *, images: int, forgeries: int = 0, forged: bool = False) -> Workspace:
@@ -70,7 +70,7 @@ def synthetic_workspace(root: Path, *, images: int, forgeries: int = 0, forged: 
 
 
 def paired_workspace(root: Path, pairs: int, name: str) -> Workspace:
-    """A workspace with forged pairs to describe: rows as generate leaves them, and masks that the rows share.
+    """A workspace with forged pairs to describe: rows as generate leaves them, and pictures that they share.
 
     Args:
         root: a new folder.
@@ -81,20 +81,26 @@ def paired_workspace(root: Path, pairs: int, name: str) -> Workspace:
     recipe = root / "mmtt.toml"
     text = recipe.read_text("utf-8").replace('"my-dataset"', f'"{name}"')
     recipe.write_text(text.replace("min_observation_s = 60.0", f"min_observation_s = {GUARD_S}"), "utf-8")
-    for number in range(MASKS):
+    paths = []
+    for number in range(PICTURES):
         mask = np.zeros((SIZE, SIZE), np.bool_)
         mask[100 + number : 300, 128 : 300 + number] = True
-        store.write_file(root / workspace.image_path("masks", str(number)), images.encode_grey(masks.to_grey(mask)))
+        face = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+        made = {
+            "pristine": images.encode_rgb(face),
+            "forged": images.encode_rgb(masks.composite(face, 255 - face, mask)),
+            "masks": images.encode_grey(masks.to_grey(mask)),
+        }
+        paths.append({kind: workspace.image_path(kind, str(number)) for kind in made})
+        for kind, data in made.items():
+            store.write_file(root / paths[number][kind], data)
     pristine, plan, forgeries = [], [], []
     for number in range(pairs):
-        base, forgery = f"base-{number:06d}", f"warp-{number:06d}"
-        common = {"forgery_id": forgery, "method": "warp", "split": "train"}
-        image, mask_path = (
-            workspace.image_path("forged", forgery), workspace.image_path("masks", str(number % MASKS))
-        )  # fmt: skip
-        pristine.append({"id": base, "status": "ok", "image": workspace.image_path("pristine", base)})
+        base, of = f"base-{number:06d}", paths[number % PICTURES]
+        common = {"forgery_id": f"warp-{number:06d}", "method": "warp", "split": "train"}
+        pristine.append({"id": base, "status": "ok", "image": of["pristine"]})
         plan.append(common | {"base_id": base, "identity_group": base, "seed": number, "params": "{}"})
-        forgeries.append(common | {"status": "ok", "image": image, "mask": mask_path})
+        forgeries.append(common | {"status": "ok", "image": of["forged"], "mask": of["masks"]})
     workspace.pristine.append(pristine)
     workspace.plan.append(plan)
     workspace.forgeries.append(forgeries)
