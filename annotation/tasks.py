@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1000
 """Tasks of an import, and of a page of a listing."""
+TRIES = 3
+"""Of an import, each with what is not there by then."""
 
 Data = Mapping[str, str]
 
@@ -191,11 +193,27 @@ def _begin(
 
 
 def _fill(client: LabelStudio, project: _Project, changes: Changes, step: Callable[[int], None]) -> None:
-    while request := [{"data": data} for data in islice(project.data, AT_ONCE)]:
-        to_send: Any = request
-        client.projects.import_tasks(id=project.number, request=to_send)
-        changes.imported += len(request)
-        step(len(request))
+    """Imports what is missing; where an import breaks off, looks what came of it and sends the rest."""
+    import httpx
+
+    from annotation.patience import broke_off
+
+    while batch := list(islice(project.data, AT_ONCE)):
+        rest = batch
+        for left in reversed(range(TRIES)):
+            request: Any = [{"data": data} for data in rest]
+            try:
+                client.projects.import_tasks(id=project.number, request=request)
+                break
+            except httpx.HTTPError as error:
+                if not left or not broke_off(error):
+                    raise
+            there = _unique(client, project.number, changes)
+            rest = [data for data in batch if data["pair_id"] not in there]
+            if not rest:
+                break
+        changes.imported += len(batch)
+        step(len(batch))
 
 
 def _check(client: LabelStudio, filled: Mapping[str, _Project], changes: Changes) -> None:

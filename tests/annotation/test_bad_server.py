@@ -212,6 +212,13 @@ def test_a_project_deleted_amid_a_pull_keeps_its_words(lab):
 # --- imports that break off -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("act", [drop, lose, page(502)])
+def test_an_import_that_breaks_off_is_settled_by_the_same_push(lab, act):
+    lab.gateway.at(IMPORT, act, times=2)
+    assert lab.push() == 12
+    assert lab.work.there() == lab.work.wanted()
+
+
 @pytest.mark.parametrize("act", [drop, data(500, {"detail": "disk full"})])
 def test_an_import_that_never_gets_through_is_said_and_mended_by_the_next_push(lab, act):
     lab.gateway.at(IMPORT, act, after=1)
