@@ -10,7 +10,7 @@ from functools import cached_property
 from mmtt_build.config import Qc
 from mmtt_build.records import Annotation
 from qc import lexicon
-from qc.mentions import Mention, mentions
+from qc.mentions import Mention, read_mentions
 from qc.spelling import Folded, count, fold
 
 
@@ -79,17 +79,13 @@ class Context:
     @cached_property
     def mentions(self) -> list[Mention]:
         """The parts that the description names; none in a language that has no lexicon."""
-        return mentions(self.text, self.language) if self.language in lexicon.LANGUAGES else []
+        return read_mentions(self.folded, self.language) if self.language in lexicon.LANGUAGES else []
 
-    def said(self, phrases: str, message: str) -> Evidence | None:
+    def said(self, kind: str, message: str) -> Evidence | None:
         """Evidence that the description holds phrases of a kind (`lexicon.phrases`) of any language; {} quotes them."""
         folded = self.folded
-        spans = [
-            folded.original(*match.span())
-            for pattern in lexicon.phrases(phrases)
-            for match in pattern.finditer(folded.text)
-        ]
-        return self.quoted(sorted(spans), message) if spans else None
+        found = [span for phrases in lexicon.phrases(kind) for span in phrases.find(folded)]
+        return self.quoted(sorted(folded.original(*span) for span in found), message) if found else None
 
     def quoted(self, spans: Iterable[tuple[int, int]], message: str) -> Evidence:
         """Evidence that quotes places of the description at the message's {}, each with its position."""

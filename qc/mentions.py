@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from mmtt_build.parts import LABELS
 from qc import denials, sides
 from qc.lexicon import load
-from qc.spelling import HAN, fold
+from qc.spelling import HAN, Folded, fold
 from qc.words import read
 
 
@@ -51,8 +51,12 @@ def mentions(text: str, language: str | None = None) -> list[Mention]:
     Raises:
         ConfigError: there is no lexicon of that language.
     """
-    folded = fold(text)
-    reading = read(folded, load(language or script(text)))
+    return read_mentions(fold(text), language or script(text))
+
+
+def read_mentions(folded: Folded, language: str) -> list[Mention]:
+    """All mentions of a folded text, with their positions in the original; otherwise as `mentions`."""
+    reading = read(folded, load(language))
     sides.assign(reading)
     denials.assign(reading)
     return [

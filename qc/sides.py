@@ -132,7 +132,7 @@ def _one(reading: Reading, kinds: str, found: re.Match[str]) -> None:
         _speak(part, side)
     elif part.side != side and before[-1:] != "C":
         reading.kinds[start] = PART
-        reading.parts[start] = Part(part.label, reading.spans[start][0], reading.spans[found.end() - 1][1], side=side)
+        reading.parts[start] = Part(part.label, *reading.span(start, found.end() - 1), side=side)
 
 
 def _speak(part: Part, side: str) -> None:

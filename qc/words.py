@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from qc.lexicon import OTHER, PART, Lexicon
-from qc.spelling import Folded, words
+from qc.spelling import Folded
 
 
 @dataclass(slots=True)
@@ -36,44 +36,55 @@ class Reading:
     """The terms of a text, and the words and marks that are none.
 
     Attributes:
+        folded: the text.
         kinds: a letter each, see `qc.lexicon.KINDS`.
-        spans: start and end of each in the folded text.
+        firsts: the index of each one's first word among the words of `folded`, and their number.
         parts: those of kind `PART`, by their index.
     """
 
+    folded: Folded
     kinds: list[str] = field(default_factory=list)
-    spans: list[tuple[int, int]] = field(default_factory=list)
+    firsts: list[int] = field(default_factory=list)
     parts: dict[int, Part] = field(default_factory=dict)
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """Start and end in the folded text of a run of terms."""
+        texts, ends = self.folded.words
+        start = self.firsts[first]
+        return ends[start] - len(texts[start]), ends[self.firsts[last + 1] - 1]
 
 
 def read(folded: Folded, lexicon: Lexicon) -> Reading:
     """The terms of a folded text, the longest first at every place."""
-    texts, ends = words(folded.text)
-    reading = Reading()
-    kinds, spans = reading.kinds, reading.spans
-    singles, sequels, terms, suffix = lexicon.singles, lexicon.sequels, lexicon.terms, lexicon.adverb_suffix
+    texts, ends = folded.words
+    reading = Reading(folded)
+    kinds, firsts, heads, suffix = reading.kinds, reading.firsts, lexicon.heads, lexicon.adverb_suffix
     count, i = len(texts), 0
     while i < count:
+        firsts.append(i)
         text = texts[i]
-        term, size = singles.get(text), 1
-        if text in sequels and i + 1 < count and (most := sequels[text].get(texts[i + 1])):
-            for longer in range(min(most, count - i), 1, -1):
-                if (found := terms.get(tuple(texts[i : i + longer]))) is not None:
-                    term, size = found, longer
-                    break
-        start, end = ends[i] - len(text), ends[i + size - 1]
-        if term is None:
+        i += 1
+        if (head := heads.get(text)) is None:
             kinds.append("a" if suffix and text.endswith(suffix) else OTHER if text[0].isalnum() else _mark(text))
+            continue
+        term, sequels = head
+        if i < count and (most := sequels.get(texts[i])):
+            for end in range(min(i - 1 + most, count), i, -1):
+                if (longer := lexicon.terms.get(tuple(texts[i - 1 : end]))) is not None:
+                    term, i = longer, end
+                    break
+        if term is None:
+            kinds.append(OTHER)
         elif term.kind != PART:
             kinds.append(term.kind)
-        elif label := term.label or next((s.label for s in term.senses if s.holds(texts, i, i + size)), ""):
-            plural = texts[i + size - 1].endswith(lexicon.plural_suffix)
-            reading.parts[len(kinds)] = Part(label, start, end, plural, verdict=-2 if term.absent else 0)
+        elif label := term.label or next((s.label for s in term.senses if s.holds(texts, firsts[-1], i)), ""):
+            start = ends[firsts[-1]] - len(text)
+            plural = texts[i - 1].endswith(lexicon.plural_suffix)
+            reading.parts[len(kinds)] = Part(label, start, ends[i - 1], plural, verdict=-2 if term.absent else 0)
             kinds.append(PART)
         else:
             kinds.append(OTHER)
-        spans.append((start, end))
-        i += size
+    firsts.append(count)
     return reading
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 from mmtt_build.errors import ConfigError
@@ -87,15 +87,14 @@ class Lexicon:
 
     Attributes:
         terms: by their words.
-        singles: those of one word.
-        sequels: by a first and a second word, the number of words of the longest term that begins so.
+        heads: by a first word, the term that it is alone, or None, and by a second word the number of words of the
+            longest term that begins so.
         adverb_suffix: an unknown word that ends so changes nothing; "" for none.
         plural_suffix: what a word that stands for both sides ends with; "" where nouns have no plural.
     """
 
     terms: Mapping[Phrase, Term]
-    singles: Mapping[str, Term]
-    sequels: Mapping[str, Mapping[str, int]]
+    heads: Mapping[str, tuple[Term | None, Mapping[str, int]]]
     adverb_suffix: str
     plural_suffix: str
 
@@ -119,25 +118,44 @@ def load(language: str) -> Lexicon:
     for phrase, term in _terms(data):
         if terms.setdefault(phrase, term) != term:
             raise ValueError(f"{language}.toml: {' '.join(phrase)!r} is both {terms[phrase]} and {term}")
-    singles = {phrase[0]: term for phrase, term in terms.items() if len(phrase) == 1}
-    sequels: dict[str, dict[str, int]] = {}
-    for phrase in terms:
-        if len(phrase) > 1:
-            longest = sequels.setdefault(phrase[0], {})
-            longest[phrase[1]] = max(longest.get(phrase[1], 0), len(phrase))
-    return Lexicon(terms, singles, sequels, data["adverb_suffix"], data["plural_suffix"])
+    sequels: dict[str, dict[str, int]] = {phrase[0]: {} for phrase in terms}
+    for first, *rest in terms:
+        if rest:
+            sequels[first][rest[0]] = max(sequels[first].get(rest[0], 0), 1 + len(rest))
+    heads = {word: (terms.get((word,)), following) for word, following in sequels.items()}
+    return Lexicon(terms, heads, data["adverb_suffix"], data["plural_suffix"])
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Phrases that a rule looks for, of one language.
+
+    Attributes:
+        pattern: finds them in a folded text.
+        openings: the first two words of each, or its only one: a text with none of these needs no search.
+    """
+
+    pattern: re.Pattern[str]
+    openings: frozenset[Phrase]
+
+    def find(self, folded: spelling.Folded) -> list[tuple[int, int]]:
+        """Start and end of each in a folded text."""
+        texts = folded.words[0]
+        if self.openings.isdisjoint(pairwise(texts)) and self.openings.isdisjoint(zip(texts, strict=True)):
+            return []
+        return [match.span() for match in self.pattern.finditer(folded.text)]
 
 
 @cache
-def phrases(kind: str) -> list[re.Pattern[str]]:
-    """Patterns for folded texts of the phrases of a kind, one a language: "original" or "lookalike", see the files."""
+def phrases(kind: str) -> list[Phrases]:
+    """The phrases of a kind, one entry a language: "original" or "lookalike", see the files."""
     found = []
     for language in LANGUAGES:
-        data = _read(language)["phrases"]
-        entries = sorted({" ".join(phrase) for phrase in _phrases(data[kind])}, key=len, reverse=True)
-        joint = "" if re.match(f"[{spelling.HAN}]", entries[0]) else r"[\s_-]{1,3}"
-        spelled = "|".join(joint.join(map(re.escape, entry.split())) for entry in entries)
-        found.append(re.compile(rf"\b(?:{spelled})\b" if joint else f"(?:{spelled})"))
+        entries = sorted(_phrases(_read(language)["phrases"][kind]), key=len, reverse=True)
+        han = re.match(f"[{spelling.HAN}]", entries[0][0])
+        spelled = "|".join(("" if han else r"[\s_-]{1,3}").join(map(re.escape, entry)) for entry in entries)
+        pattern = re.compile(f"(?:{spelled})" if han else rf"\b(?:{spelled})\b")
+        found.append(Phrases(pattern, frozenset(entry[:2] for entry in entries)))
     return found
 
 
@@ -168,4 +186,4 @@ def _phrases(entries: Iterable[str]) -> Iterator[Phrase]:
         pieces = re.split(r"\(([^)]*)\)", entry)
         choices = [(piece,) if i % 2 == 0 else ("", piece) for i, piece in enumerate(pieces)]
         for spelled in product(*choices):
-            yield tuple(spelling.words(spelling.fold("".join(spelled)).text)[0])
+            yield tuple(spelling.fold("".join(spelled)).words[0])
