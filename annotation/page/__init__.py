@@ -112,8 +112,11 @@ def overlay(mask: Mask) -> NDArray[np.uint8]:
         mask: (H, W) bool.
     """
     inside = mask.view(np.uint8)
-    around = cv2.dilate(inside, np.ones((5, 5), np.uint8))
-    return 1 + around - 2 * inside
+    shade = cv2.dilate(inside, np.ones((5, 5), np.uint8))
+    shade += 1
+    shade -= inside
+    shade -= inside
+    return shade
 
 
 def _choices(words: Mapping[str, Any]) -> Iterator[str]:
