@@ -216,8 +216,8 @@ class _Reader:
     def is_head(self, at: int) -> bool:
         """Whether a part is what its phrase is about: the skin is not in "texture of the skin" or "skin texture"."""
         kinds = self.kinds
-        before = kinds[max(at - 8, 0) : at].rstrip("dlroOweaBGV")
-        return kinds[at + 1 : at + 2] != "w" and before[-1:] not in ("p", "q", "s")
+        before = kinds[max(at - 8, 0) : at].rstrip("dlroOwaBGV")
+        return kinds[at + 1 : at + 2] not in ("w", "e") and before[-1:] not in ("p", "q", "s")
 
     def resolve(self) -> None:
         """Opposed parts say the opposite of their sentence; "as do the ears" says the same as before."""

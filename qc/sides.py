@@ -24,7 +24,7 @@ _BEFORE = re.compile(r"[lroO](?=([wadeBGUTVM]{0,4}P|[wa]{0,2}s[wa]?[peq]{0,2}[dw
 _AFTER = re.compile(
     r"P(?:p[dw]{0,2}([lr])s?+(?![waesBG]{0,3}P|p)|q[dw]{0,2}([lroO])s?+(?![waesBG]{0,3}P|[pe]{1,2}[dwa]{0,3}P))"
 )
-_BESIDE = re.compile(r"P,?e?([lr])(?=[,.|vhnNBMG]|$)")  # the cheek (left) is darker
+_BESIDE = re.compile(r"P(?:,?e?([lr])(?=[,.|vhnNBMG]|$)|([lr])(?=w)(?!.{0,4}[lr]))")  # the cheek (left) is darker
 _AT_THE_END = re.compile(r"q[dw]{0,2}([lr])s?+(?=[,.|c]|$)")  # the cheek is darker on the left
 _IN_FRONT = re.compile(r"(?:^|[.|,])q[dw]{0,2}([lr])s?+(?:pd?w)?,")  # on the left, the cheek is darker
 _ONE = re.compile(r"[lr](?:1|(?<=d.)(?=[vhu,.|cjnLNMa]|$)|(?<=[,.|v].)(?=[vh])|(?<=^.)(?=[vh]))")

@@ -83,6 +83,18 @@ def test_precision_and_recall_of_every_label(capsys: pytest.CaptureFixture[str])
     assert min(score.places, score.sides, score.denials) >= 0.97 * score.mentions
 
 
+def test_short_sentences_word_for_word() -> None:
+    lines = (Path(__file__).parent / "phrases.txt").read_text("utf-8").splitlines()[1:]
+    wrong = []
+    for line in lines:
+        text, _, expected = line.partition(" || ")
+        found = [m.label + (f".{m.side}" if m.side else "") + "!" * m.negated for m in mentions(text)]
+        if found != expected.split(","):
+            wrong.append(f"{line}: {found}")
+    assert len(lines) > 200
+    assert len(wrong) <= 0.04 * len(lines), "\n".join(wrong)
+
+
 def test_the_sentences_are_marked_where_their_words_are() -> None:
     for row in SENTENCES:
         for mention in row["mentions"]:
