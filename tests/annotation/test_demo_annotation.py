@@ -89,6 +89,6 @@ def test_the_demo_ends_at_a_page_with_a_drawn_face_on_it_and_may_be_repeated(stu
 def test_the_demo_keeps_off_a_labs_server(tmp_path, monkeypatch):
     monkeypatch.setenv("MMTT_LABEL_STUDIO_URL", "https://lab.example")
     monkeypatch.setenv("MMTT_LABEL_STUDIO_TOKEN", "x")
-    with pytest.raises(ConfigError, match="names a server of yours, https://lab.example"):
+    with pytest.raises(ConfigError, match=r"names a server of yours, https://lab\.example"):
         desk(tmp_path, say=print)
     assert list(tmp_path.iterdir()) == []

@@ -180,6 +180,62 @@ def test_a_reload_keeps_what_is_written_and_an_answer_can_be_mended(desk, guarde
     assert page.read(got.value.json()["result"]).text == "The nose is blurred."
 
 
+def test_the_next_pair_comes_by_itself_with_the_zoom_as_it_was_and_listens_to_keys(desk):
+    for key in ("z", "2", "e", "Enter"):
+        desk.window.keyboard.press(key)
+    desk.window.keyboard.type("The eye is red.")
+    expect(desk.done).to_have_text("0 / 3 done")
+    desk.wait()
+    desk.window.keyboard.press("Control+Enter")
+    expect(desk.done).to_have_text("1 / 3 done")
+    expect(desk.window.locator(".mmtt textarea")).to_have_value("")
+    assert desk.checked() == ["mmtt-forged", "mmtt-z2"]
+    desk.window.keyboard.press("n")
+    expect(desk.window.locator(".mmtt-parts input:checked")).to_have_count(1)
+
+
+def test_arrows_move_the_zoom_until_the_pointer_does(desk):
+    def origin():
+        return desk.window.eval_on_selector(".pair .hold .stack", "stack => getComputedStyle(stack).transformOrigin")
+
+    desk.window.keyboard.press("z")
+    began = origin()
+    desk.window.keyboard.press("ArrowLeft")
+    desk.window.keyboard.press("ArrowDown")
+    (x, y), (left, down) = (map(float, at.replace("px", "").split()) for at in (began, origin()))
+    assert left < x
+    assert down > y
+    desk.window.mouse.move(5, 5)
+    assert origin() == began
+
+
+@pytest.mark.parametrize("desk", ["zh"], indirect=True)
+def test_what_was_not_sent_is_said_in_the_pages_language_and_can_be_sent_again(desk):
+    desk.window.keyboard.press("n")
+    desk.window.fill(".mmtt textarea", "鼻子模糊。")
+    desk.wait()
+    desk.window.route("**/api/tasks/*/annotations*", lambda route: route.abort())
+    desk.window.keyboard.press("Control+Enter")
+    expect(desk.refusal).to_have_text("未提交：服务器没有响应。文字已保留，请重试。")
+    assert desk.window.locator("[role=dialog]").count() == 0
+    desk.window.unroute("**/api/tasks/*/annotations*")
+    expect(desk.words).to_have_text("4 / 120 字")
+    with desk.window.expect_response(lambda got: "/annotations" in got.url and got.request.method == "POST") as got:
+        desk.window.keyboard.press("Control+Enter")
+    assert page.read(got.value.json()["result"]).text == "鼻子模糊。"
+    expect(desk.done).to_have_text("1 / 3 已完成")
+
+
+@pytest.mark.parametrize(("desk", "submit"), [("en", "Submit"), ("zh", "提交")], indirect=["desk"])
+def test_keys_and_buttons_are_named(desk, submit):
+    def shown(selector):
+        return desk.window.eval_on_selector(selector, "element => getComputedStyle(element, '::after').content")
+
+    assert shown("[data-testid=bottombar-submit-button] span") == f'"{submit}"'
+    assert shown(".mmtt-parts .lsf-choice:nth-child(2) sup") == '"[⇧e]"'
+    assert desk.window.locator("kbd:visible").count() == 5
+
+
 @pytest.mark.parametrize("desk", ["zh"], indirect=True)
 def test_chinese_is_counted_by_characters(desk):
     desk.window.fill(".mmtt textarea", "右眼模糊，eye")
