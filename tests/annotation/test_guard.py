@@ -75,12 +75,12 @@ def test_a_description_waits_its_time_and_keeps_its_length(guarded):
 
 
 def test_an_update_keeps_the_length_and_needs_no_second_wait(guarded):
-    _, (task, *_) = guarded.project("updates", "ann")
+    project, (task, *_) = guarded.project("updates", "ann")
     with guarded.login("ann") as ann:
         address = f"/api/annotations/{submitted(guarded, ann, task)}/"
         assert "130 words" in ann.patch(address, json={"result": said("word " * 130)}).json()["detail"]
         assert ann.patch(address, json={"result": said("The nose is red.")}).status_code == 200
-        for moved in ({"task": task + 1}, {"completed_by": 1}, {"project": 1}, {"ground_truth": True}):
+        for moved in ({"task": task + 1}, {"completed_by": 1}, {"project": project + 1}, {"ground_truth": True}):
             assert ann.patch(address, json={"result": said("x"), **moved}).status_code in (400, 403), moved
     (kept,) = annotations(guarded, task)
     assert page.read(kept["result"]).text == "The nose is red."
@@ -320,3 +320,21 @@ def test_a_paste_of_5000_words_is_refused_and_strange_text_stays_whoever_comes_s
         assert (second.status_code, "you have answered this pair already" in second.json()["detail"]) == (409, True)
     (kept,) = annotations(guarded, task)
     assert page.read(kept["result"]).text == strange
+
+
+def test_of_two_browsers_that_submit_at_once_one_comes_second(guarded):
+    """However close they are: the first text stays, and the other is told."""
+    _, tasks = guarded.project("browsers", "ann", tasks=6)
+    with guarded.login("ann") as one, guarded.login("ann") as other, ThreadPoolExecutor(2) as pool:
+        for task in tasks:
+            for browser in (one, other):
+                open_task(browser, task)
+            guarded.wait()
+            sent = [pool.submit(submit, browser, task, said(f"By {n}.")) for n, browser in enumerate((one, other))]
+            answers = [future.result() for future in sent]
+            assert sorted(answer.status_code for answer in answers) == [201, 409]
+            (refused,) = [answer.json()["detail"] for answer in answers if answer.status_code == 409]
+            assert "go back to it to change the answer" in refused
+            (kept,) = annotations(guarded, task)
+            by = next(n for n, answer in enumerate(answers) if answer.status_code == 201)
+            assert page.read(kept["result"]).text == f"By {by}."

@@ -22,7 +22,7 @@ from rest_framework.exceptions import APIException  # type: ignore[import-not-fo
 from tasks.models import Annotation, Task  # type: ignore[import-not-found]
 
 from . import TESTED, changed, limits, roles
-from .served import Served
+from .served import Served, Taken
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,10 @@ class Guard:
         if limits.broken_pair(result):
             return None
         now = time.time()
-        spent = self.served.claim(annotator.id, task.id, now, self.limits.seconds)
+        try:
+            spent = self.served.claim(annotator.id, task.id, now, self.limits.seconds, only=creates)
+        except Taken:
+            return _refuse(409, "you are answering this pair in another window; go back to it to change the answer")
         if spent is not None:
             return _refuse(400, f"look at the pair for {self.limits.seconds:g} s; {spent:.1f} s so far")
         request.mmtt_claim = (annotator.id, task.id, now)

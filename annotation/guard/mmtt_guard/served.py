@@ -17,6 +17,15 @@ _TABLE = """CREATE TABLE IF NOT EXISTS served (
 ) WITHOUT ROWID"""
 
 
+ON_ITS_WAY_S = 60.0
+"""A submission that is this old and has led to no annotation never will: the server was stopped amid it, or the
+annotation was deleted since."""
+
+
+class Taken(Exception):
+    """Another submission of the same task is on its way."""
+
+
 class Served:
     """The log in one file; times are seconds since 1970 by the server's clock."""
 
@@ -38,20 +47,34 @@ class Served:
         with self._open() as log:
             return _spent(log, user, task, now)
 
-    def claim(self, user: int, task: int, now: float, least: float) -> float | None:
+    def claim(self, user: int, task: int, now: float, least: float, *, only: bool = False) -> float | None:
         """Notes a submission, unless less than `least` seconds were spent on it.
 
-        One transaction: of two tabs that submit at the same moment, one comes second.
+        One transaction: of two tabs or browsers that submit at the same moment, one comes second.
+
+        Args:
+            user: who submits.
+            task: what.
+            now: seconds since 1970.
+            least: seconds.
+            only: whether no other submission of this task may be on its way.
 
         Returns:
             The seconds spent where they are too few, else None.
+
+        Raises:
+            Taken: another one is.
         """
         with self._open() as log:
             log.execute("BEGIN IMMEDIATE")
             spent = _spent(log, user, task, now)
             if spent is not None and spent < least:
                 return spent
-            if spent is not None:
+            if only:
+                of = "user = ? AND task = ? AND submitted_at > ?"
+                if log.execute(f"SELECT 1 FROM served WHERE {of}", (user, task, now - ON_ITS_WAY_S)).fetchone():
+                    raise Taken
+            if spent is not None or only:
                 log.execute("UPDATE served SET submitted_at = ? WHERE user = ? AND task = ?", (now, user, task))
             return None
 
