@@ -75,17 +75,20 @@ class _Run:
     found: Mapping[str, tasks.Found]
     live: Mapping[str, Mapping[str, datetime]]
     names: Mapping[int, str]
+    changed: Mapping[int, tuple[int, Mapping[int, datetime]]] | None = None
 
     def moved(self) -> set[str]:
         """Titles of the projects in which something may be new."""
         there = {title for title in self.found if self.found[title].submitted or self.live.get(title)}
-        changed = submissions.changed(self.client)
-        if changed is None:
-            return there
-        return {title for title in there if not self._agrees(title, *changed.get(self.found[title].number, (0, {})))}
+        self.changed = submissions.changed(self.client)
+        return there if self.changed is None else {title for title in there if not self._agrees(title, {})}
 
-    def _agrees(self, title: str, count: int, latest: Mapping[int, datetime]) -> bool:
-        known = self.live.get(title, {})
+    def _agrees(self, title: str, items: Items) -> bool:
+        """Whether what is known and what was read is all that the server has, as far as it tells."""
+        known = {**self.live.get(title, {}), **{name: item.updated_at for name, item in items.items()}}
+        if self.changed is None:
+            return len(known) == self.found[title].submitted
+        count, latest = self.changed.get(self.found[title].number, (0, {}))
         times = {int(name.rpartition("-")[2]): at for name, at in known.items()}
         return count == len(known) and latest.items() <= times.items()
 
@@ -118,20 +121,21 @@ class _Run:
         for title in titles:
             project, there = self.found[title], set(self.live.get(title, ()))
             items = few.get(title)
-            if items is None or len(there | set(items)) != project.submitted:
+            if items is None or not self._agrees(title, items):
                 items = self._named(title, submissions.exported(self.client, project.number))
                 gone += sorted(there - set(items))
             fresh += [(title, item) for name, item in items.items() if self.desk.is_news(name, item)]
         if not fresh:
             return [], gone
         seen_at = submissions.served(self.client, min(item.created_at for _, item in fresh) - OVERLAP)
+        pages = {title: digest(self.found[title].config)[:8] for title in {title for title, _ in fresh}}
         begun = {title for title, item in fresh if item.prediction is not None}
         drafts = {title: submissions.drafts(self.client, self.found[title].number) for title in begun}
         arrivals = [
             Arrival(
                 item, self.names.get(item.user, f"user-{item.user}") if item.user else None, title,
                 item.prediction is not None and item.prediction in drafts[title],
-                seen_at.get((item.user, item.task)), label_studio=version, page=digest(self.found[title].config)[:8],
+                seen_at.get((item.user, item.task)), label_studio=version, page=pages[title],
             )
             for title, item in fresh
         ]  # fmt: skip

@@ -209,6 +209,12 @@ def test_only_what_changed_is_read_and_no_snapshot_stays(here, monkeypatch):
         client.annotations.update(id=made[1], result=said("Mended."))
         assert stage.pull(here.workspace).changed == 1
         assert read == [("listed", mine)]
+        # a clock that was set back: the guard shows a change that no listing by time does
+        client.annotations.update(id=made[1], result=said("Mended once more."))
+        execute(here, "UPDATE task_completion SET updated_at = '2026-01-01 00:00:00' WHERE project_id = ?", mine)
+        execute(here, "UPDATE task SET updated_at = '2026-01-01 00:00:00' WHERE project_id = ?", mine)
+        assert stage.pull(here.workspace).changed == 4
+        assert read[-1] == ("exported", mine)
         # without a guard every project is asked, and nothing else is different
         monkeypatch.setattr(submissions, "changed", lambda client: None)
         read.clear()
