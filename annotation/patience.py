@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import ijson
-from label_studio_sdk.core.api_error import ApiError
 
 from mmtt_build.errors import ConfigError, ServerError
 
@@ -135,6 +134,8 @@ def failures(url: str, origin: str, again: str = "try again") -> Iterator[None]:
     Raises:
         ServerError: the server does not answer, refuses the token or the request, or is no Label Studio.
     """
+    from label_studio_sdk.core.api_error import ApiError
+
     try:
         yield
     except httpx.HTTPStatusError as error:
