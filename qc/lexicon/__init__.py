@@ -118,6 +118,11 @@ def load(language: str) -> Lexicon:
     for phrase, term in _terms(data):
         if terms.setdefault(phrase, term) != term:
             raise ValueError(f"{language}.toml: {' '.join(phrase)!r} is both {terms[phrase]} and {term}")
+    for label, entries in data["labels"].items() if data["typo_letters"] else ():
+        for word, *rest in _phrases(entries):
+            if not rest and len(word) >= data["typo_letters"]:
+                for typo in _typos(word):
+                    terms.setdefault((typo,), Term(PART, label))
     sequels: dict[str, dict[str, int]] = {phrase[0]: {} for phrase in terms}
     for first, *rest in terms:
         if rest:
@@ -166,7 +171,7 @@ def _read(language: str) -> dict[str, Any]:
 def _terms(data: Mapping[str, Any]) -> Iterator[tuple[Phrase, Term]]:
     if unknown := {*data["labels"], *data["absent"], *(sense["label"] for sense in data["senses"])} - set(LABELS):
         raise ValueError(f"unknown labels {sorted(unknown)}")
-    for absent, table in ((False, data["labels"]), (True, data["absent"])):
+    for absent, table in ((False, data["labels"]), (False, data["misspelled"]), (True, data["absent"])):
         for label, words in table.items():
             yield from ((phrase, Term(PART, label, absent)) for phrase in _phrases(words))
     yield from ((phrase, Term(OTHER)) for phrase in _phrases(data["traps"]["words"]))
@@ -179,6 +184,18 @@ def _terms(data: Mapping[str, Any]) -> Iterator[tuple[Phrase, Term]]:
     yield from ((phrase, Term(PART, senses=tuple(found))) for phrase, found in senses.items())
     for name, words in data["cues"].items():
         yield from ((phrase, Term(KINDS[name])) for phrase in _phrases(words))
+
+
+def _typos(word: str) -> Iterator[str]:
+    """A word with a letter left out, doubled, or changed for the next or for another vowel; its first letter stays."""
+    for i in range(1, len(word)):
+        head, letter, tail = word[:i], word[i], word[i + 1 :]
+        yield head + tail
+        yield head + letter + letter + tail
+        if tail:
+            yield head + tail[0] + letter + tail[1:]
+        if letter in "aeiou":
+            yield from (head + vowel + tail for vowel in "aeiou")
 
 
 def _phrases(entries: Iterable[str]) -> Iterator[Phrase]:

@@ -156,6 +156,14 @@ def test_terms_that_are_no_part(text: str) -> None:
     assert mentions(text) == []
 
 
+def test_misspelled_parts_and_words_that_only_look_so() -> None:
+    wrong = "forhead eyeborw moustahce nostirl hairlne cheekbne jawlnie dimpels tounge theeth mouht"
+    right = "forehead eyebrow mustache nose hair cheek jaw dimple tongue tooth mouth"
+    assert [m.label for m in mentions(wrong)] == right.split()
+    assert mentions("checks completion deadlock dumpling simples pimples scared creates stumble airline") == []
+    assert labels(mentions("one eye brown, the other blue")) == ["eye"]
+
+
 @pytest.mark.parametrize(
     ("text", "side"),
     [
