@@ -24,6 +24,7 @@
   };
   const VIEWS = ["mmtt-forged", "mmtt-mask", "mmtt-pristine"], ZOOMS = ["mmtt-z1", "mmtt-z2", "mmtt-z4"];
   const find = (selector) => document.querySelector(selector);
+  const seen = (selector) => Boolean(find(selector)?.offsetParent);
   const SENT = /\/api\/(tasks\/\d+\/(annotations|drafts)|annotations\/\d+|drafts\/\d+)/;
   const ZOOM = "mmtt-zoom";
   let task = null, owed = null, held = null, note = null, done = "";
@@ -49,7 +50,8 @@
     return (typed.join("\n").match(WORD) || []).length;
   };
   const broken = () => Boolean(find(".mmtt-or .lsf-choice:nth-child(2) input:checked"));
-  const blocked = () => Boolean(owed) && (count() > owed.words || (left() > 0 && !broken()));
+  const why = () => (count() > owed.words ? "long" : left() > 0 && !broken() ? "early" : null);
+  const blocked = () => Boolean(owed && why());
 
   // The editor's own word on what was not saved is in English, and lacks the reason.
   const send = window.fetch;
@@ -109,7 +111,7 @@
     drawDone(page);
     if (!page) return;
     restore();
-    if (ours() && !blocked()) note = null;
+    if (ours()) note = blocked() ? { is: why() } : null;
     let bar = find("#mmtt-counter");
     if (!bar || bar.parentElement !== page) {
       bar?.remove();
@@ -118,12 +120,12 @@
       bar.innerHTML = "<b></b><i></i><em></em><small></small>";
       page.append(bar);
     }
-    const [words, wait, why, keys] = bar.children;
+    const [words, wait, refused, keys] = bar.children;
     const over = owed && count() > owed.words;
-    words.textContent = owed && find(".mmtt-text") ? `${count()} / ${owed.words} ${says().words}` : "";
+    words.textContent = owed && (over || seen(".mmtt-text")) ? `${count()} / ${owed.words} ${says().words}` : "";
     wait.textContent = !owed || over ? "" : left() > 0 ? `${left()} ${says().wait}` : says().ready;
-    why.textContent = note ? refusal(says()) : "";
-    keys.textContent = find(".pair:not(.alone)") ? says().keys : "";
+    refused.textContent = note ? refusal(says()) : "";
+    keys.textContent = seen(".pair .panes") ? says().keys : "";
     bar.className = over ? "over" : !owed || left() > 0 ? "wait" : "ready";
   };
 
@@ -131,7 +133,7 @@
     if (!blocked()) return false;
     event.preventDefault();
     event.stopImmediatePropagation();
-    note = { is: count() > owed.words ? "long" : "early" };
+    note = { is: why() };
     draw();
     find("#mmtt-counter")?.animate([{ transform: "scale(1.04)" }, { transform: "none" }], 250);
     return true;
@@ -167,7 +169,7 @@
 
   addEventListener("keydown", (event) => {
     if (!find(".mmtt")) return;
-    const writes = event.target.tagName === "TEXTAREA";
+    const writes = event.target.tagName === "TEXTAREA", looks = seen(".pair .panes");
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       if (stop(event) || !writes) return;
       event.target.blur(); // the editor hears the key only outside of the text
@@ -176,13 +178,13 @@
       event.target.blur();
     } else if (event.ctrlKey || event.metaKey || (writes && !event.altKey)) {
       return;
-    } else if (/^Digit[123]$/.test(event.code)) {
+    } else if (looks && /^Digit[123]$/.test(event.code)) {
       document.getElementById(VIEWS[event.code[5] - 1])?.click();
-    } else if (event.code === "KeyZ") {
+    } else if (looks && event.code === "KeyZ") {
       pick(ZOOMS, event.shiftKey ? 2 : 1);
-    } else if (/^Arrow/.test(event.key) && !writes && find(".pair .panes")) {
+    } else if (looks && /^Arrow/.test(event.key) && !writes) {
       move(event.key);
-    } else if (event.key === " " && !writes) {
+    } else if (looks && event.key === " " && !writes) {
       if (!held) held = VIEWS.find((id) => document.getElementById(id)?.checked);
       document.getElementById("mmtt-pristine")?.click();
     } else if (!writes && (event.code === "Slash" || event.key === "/" || (event.key === "Enter" && event.target === document.body))) {
