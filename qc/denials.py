@@ -28,9 +28,9 @@ _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any
     rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}[BR](?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaI]{{0,3}}(?=[pq]{{1,2}}{_NEAR[:-1]}V]{{0,4}}P)"
 )
 _NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
-_NOT = re.compile(
+_NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
     r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p)?(?=d[laroOsw]{0,2}P|[laroOs]{0,2}P)"
-)  # not the nose; does not reach the ears
+)
 _NOT_REACH = re.compile(rf"[nN][avD]{{0,2}}[dwB]{{0,3}}[vR](?=[pq]?{_NEAR}{{0,3}}P)")
 _NOT_SEEN = re.compile(rf"B[wvVa]{{0,2}}n[vV]{{1,2}}(?=[pq]{_NEAR}{{0,3}}P)")  # a blur is not visible on the chin
 _LESS = re.compile(r"M(?=[dwaelroOsGTV]{0,3}P)")  # the missing eyebrow
@@ -45,15 +45,19 @@ _DIRECT = (
 )  # fmt: skip
 """Each with the kinds that it needs: most texts have few of them."""
 
+# An enumeration of parts, and where a new clause begins instead: with a verb, or without an end behind the part.
 _NEXT = re.compile(r"(?:,?[cj]|,)[dwaelroOspqBGUV]{0,4}P|P")
 _OWN_VERB = re.compile(r"[wpqdlraseP]{0,6}?[vhunMBNF]|a?[GU](?:[,.|]|$)|s")
 _CLOSED = re.compile(r"[VaA]?(?:[,.|cj]|$)")
+# Parts that are no subjects: near the *mouth* and the ears look ..., freckles that cover the *nose* have ...
 _OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
 _RELATIVE = re.compile(r"(?:I|[Pw]d)a?$")
 _RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
+
+# A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" are some, too.
 _JUDGEMENT = re.compile(r"[GUFBMV]|na?h?a{0,2}(?=[,.|]|$)|[DN](?=[,.|]|$)")
-_ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")
-_OPINION = re.compile(r"[nT][aI]{0,2}K")
+_ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
+_OPINION = re.compile(r"[nT][aI]{0,2}K")  # I do not think that
 
 _REACH = 80  # words that a judgement looks back for its subject
 
@@ -156,7 +160,7 @@ class _Reader:
         if kind in "nD":  # the nose is natural, the ears are not; the nose is not, the ears are
             ellipsis = MISSING if "h" in found[0] else CLEARED if last > 0 else CLAIMED if last < 0 else 0
             return ellipsis, i - 1, bool(ellipsis)
-        j, denied, weak, verb, finite = i - 1, 0, False, kind == "F", kind == "F"
+        j, denied, weak, verb, finite = i - 1, 0, False, kind == "F", kind == "F"  # back through "does not really look"
         while j >= max(i - 12, 0):
             before = kinds[j]
             denied += before in "nN"

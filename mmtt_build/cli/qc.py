@@ -55,4 +55,4 @@ def mentions(
     from qc.listing import listing, texts
 
     for line in listing(texts(text, file), language=language, official=official):
-        typer.echo(line)
+        typer.echo(line.encode())  # JSON is UTF-8, whatever the terminal speaks
