@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -133,6 +134,11 @@ class Server:
             if bool(access.postgres) != bool(before.postgres):
                 kind = "PostgreSQL" if before.postgres else "sqlite"
                 raise ConfigError(f"--postgres: this server's data is in {kind}", "leave it out; data does not move")
+            if _ordered(before.version) > _ordered(environment.VERSION):
+                raise ServerError(
+                    f"its data is of Label Studio {before.version}, which {environment.VERSION} cannot read",
+                    "start it with the release of mmtt that it was last started with",
+                )
             if before.version != environment.VERSION:
                 say(f"its data is of Label Studio {before.version}; {environment.VERSION} will bring it up to date")
             if access.images_url != before.images_url:
@@ -249,6 +255,10 @@ def _up(url: str) -> bool:
             return bool(response.status < 300)
     except (HTTPException, OSError):
         return False
+
+
+def _ordered(version: str) -> list[int]:
+    return list(map(int, re.findall(r"\d+", version)))
 
 
 def _free(host: str, port: int, option: str) -> None:

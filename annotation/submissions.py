@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ijson
 
-from mmtt_build.errors import ConfigError
+from mmtt_build.errors import ConfigError, ServerError
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
@@ -156,8 +156,13 @@ def served(client: LabelStudio, since: datetime) -> dict[tuple[int, int], float]
 def _guarded(client: LabelStudio, path: str, asked: Mapping[str, float]) -> Iterator[dict[str, Any]] | None:
     http = client._client_wrapper.httpx_client  # the guard's addresses are none that the SDK has a method for
     answer = http.request(path, method="GET", params=dict(asked))
-    if answer.status_code != 200 or "ndjson" not in answer.headers.get("Content-Type", ""):
+    if answer.status_code == 404:
         return None
+    if answer.status_code != 200 or "ndjson" not in answer.headers.get("Content-Type", ""):
+        raise ServerError(
+            f"{answer.url} answers with status {answer.status_code}, and not as our guard does",
+            "check what stands before the server",
+        )
     return map(json.loads, answer.text.splitlines())
 
 

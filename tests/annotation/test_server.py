@@ -23,11 +23,11 @@ from threading import Thread
 import httpx
 import pytest
 
-from annotation import environment
-from annotation.access import TOKEN, URL, Answer
+from annotation import environment, submissions
+from annotation.access import TOKEN, URL, Access, Answer
 from annotation.process import Service
 from mmtt_build.errors import ConfigError, ServerError
-from mmtt_build.stages.serve import State
+from mmtt_build.stages.serve import HOME, State, local
 
 POISON = {
     "USERNAME": "somebody@example.org", "PASSWORD": "not-this-one", "PORT": "1", "HOST": "http://elsewhere.example",
@@ -261,6 +261,8 @@ def test_ctrl_c_ends_a_server_in_the_foreground(studio):
     assert any("Ctrl-C stops it" in line for line in iter(process.stdout.readline, ""))
     assert studio("status").returncode == 0
     assert not is_guarded(studio)
+    with studio.client() as client:
+        assert submissions.changed(client) is None
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, "stopped; what is done is kept" in said) == (130, True)
@@ -371,6 +373,18 @@ def test_another_version_is_said():
     assert State("", "", Answer(environment.VERSION), None).version == environment.VERSION
     said = State("", "", Answer("1.20.0"), None).version
     assert said == f"1.20.0 (page and guard are tested with {environment.VERSION})"
+
+
+def test_data_of_a_newer_version_is_left_alone(new_studio, monkeypatch):
+    studio = new_studio()
+    monkeypatch.setenv(HOME, str(studio.home))
+    folder = local(studio.workspace, make=True).data
+    Access(version="99.0").save(folder)
+    before = sorted(folder.iterdir())
+    refused = studio("serve")
+    assert refused.returncode == 1
+    assert f"its data is of Label Studio 99.0, which {environment.VERSION} cannot read" in refused.stderr
+    assert sorted(folder.iterdir()) == before
 
 
 # --- before there is a server ---------------------------------------------------------------------------------------
