@@ -86,20 +86,27 @@ def task(pair_id: str, *, pristine: str, forged: str, overlay: str, mask: Mask) 
         pristine: address of the base image.
         forged: address of the forged image.
         overlay: address of the `overlay` of its mask.
-        mask: (H, W) bool, not empty; the zoom begins at its middle.
+        mask: (H, W) bool, not empty; the zoom begins in it, half of it above and half below.
     """
-    height, width = mask.shape
-    inside = mask.view(np.uint8)
-    rows, columns = (inside.sum(axis, dtype=np.uint32) for axis in (1, 0))
-    y, x = (float(of @ (np.arange(len(of)) + 0.5) / of.sum()) for of in (rows, columns))
+    x, y = _focus(mask)
     return {
         "pair_id": pair_id,
         "pristine": pristine,
         "forged": forged,
         "overlay": overlay,
-        "focus_x": f"{x / width:.1%}",
-        "focus_y": f"{y / height:.1%}",
+        "focus_x": f"{x:.1%}",
+        "focus_y": f"{y:.1%}",
     }
+
+
+def _focus(mask: Mask) -> tuple[float, float]:
+    """Where to look first, as shares of width and height: the middle of two eyes would be the nose between them."""
+    height, width = mask.shape
+    filled = np.cumsum(mask.sum(1, dtype=np.uint32))
+    y = int(np.searchsorted(filled, filled[-1] / 2))
+    ends = np.flatnonzero(np.diff(mask[y].view(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    left, right = ends[np.argmax(ends[:, 1] - ends[:, 0])]
+    return float(left + right) / 2 / width, (y + 0.5) / height
 
 
 def overlay(mask: Mask) -> NDArray[np.uint8]:

@@ -102,11 +102,21 @@ def test_there_is_no_page_in_another_language():
         page.config("fr")
 
 
-def test_the_zoom_begins_at_the_middle_of_the_mask():
+@pytest.mark.parametrize(
+    ("boxes", "focus"),
+    [
+        ([np.s_[100:200, 300:400]], ("68.4%", "29.2%")),
+        ([np.s_[100:140, 100:150], np.s_[104:150, 300:380]], ("66.4%", "24.3%")),  # two eyes, and not the nose
+        ([np.s_[0:1, 0:1]], ("0.1%", "0.1%")),
+        ([np.s_[:, :]], ("50.0%", "49.9%")),
+    ],
+)
+def test_the_zoom_begins_in_the_mask(boxes, focus):
     mask = np.zeros((512, 512), bool)
-    mask[100:200, 300:400] = True
+    for box in boxes:
+        mask[box] = True
     data = page.task("p", pristine="a", forged="b", overlay="c", mask=mask)
-    assert (data["focus_x"], data["focus_y"]) == ("68.4%", "29.3%")
+    assert (data["focus_x"], data["focus_y"]) == focus
 
 
 def test_the_overlay_leaves_the_region_as_it_is():

@@ -93,7 +93,7 @@ def test_tasks_show_the_pair_and_say_nothing_of_their_kind(work):
         overlay = images.cv2.imdecode(np.frombuffer(files[name]["overlay"], np.uint8), images.cv2.IMREAD_UNCHANGED)
         assert overlay.shape == (SIZE, SIZE, 4)
         assert overlay[150, 200, 3] == 0 and overlay[0, 0, 3] > 100
-        assert data[name]["focus_y"] == f"{150 / SIZE:.1%}"
+        assert data[name]["focus_y"] == f"{149.5 / SIZE:.1%}"
         told = " ".join([name, row["project"], *data[name], *data[name].values()])
         assert not re.search("repeat|control|pair-|warp|blendswap|base-|blank", told.replace("pair_id", ""))
 
