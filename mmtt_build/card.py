@@ -96,8 +96,8 @@ def _notices(origins: Mapping[str | None, int]) -> str:
         )
     if drafted := origins.get("draft-edited", 0):
         notices.append(
-            f"> **{drafted:,} descriptions began as a model's draft** that a person was shown and changed or left as it "
-            "was (`description_origin` is `draft-edited`). They are for studies of drafting, and are not human text."
+            f"> **{drafted:,} descriptions began as a model's draft** that a person was shown and changed or left as "
+            "it was (`description_origin` is `draft-edited`). They are for studies of drafting, and are not human text."
         )
     if bare := origins.get(None, 0):
         notices.append(

@@ -51,6 +51,21 @@ def to_grey(mask: Mask) -> Image:
     return mask.view(np.uint8) * np.uint8(255)
 
 
+def focus(mask: Mask) -> tuple[int, int]:
+    """x, y of a pixel to look at first: in the mask, which has half of its pixels above and half below.
+
+    The middle of two eyes would be the nose between them.
+
+    Args:
+        mask: (H, W) bool, not empty.
+    """
+    filled = cv2.reduce(mask.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel().cumsum()
+    y = int(filled.searchsorted(filled[-1] / 2))
+    ends = np.flatnonzero(np.diff(mask[y].view(np.int8), prepend=0, append=0))
+    longest = int((ends[1::2] - ends[::2]).argmax())
+    return int(ends[2 * longest] + ends[2 * longest + 1] - 1) // 2, y
+
+
 def composite(base: Image, generated: Image, mask: Mask) -> Image:
     """I_f = (1-M)*I + M*I_g with a hard mask: outside the mask the base, bit for bit."""
     return cv2.copyTo(generated, to_grey(mask), base.copy())

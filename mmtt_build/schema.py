@@ -82,6 +82,7 @@ FORGERIES = pa.schema(
         ("mask_origin", pa.string()),  # process | composite
         ("parts", pa.list_(pa.string())),  # parsing classes that the mask touches
         ("mask_area", pa.float32()),
+        ("focus", pa.list_(pa.int16(), 2)),  # x, y of `masks.focus`
         ("changed_share", pa.float32()),
         ("mean_change", pa.float32()),
         ("part_map", pa.string()),  # stored part map of the result, or null where the base's still fits

@@ -8,22 +8,17 @@ so that it works on any server; the guard's script adds keys and a counter. Answ
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from annotation.page.answer import Answer, BadResult, aliases, read
 from mmtt_build.errors import ConfigError
+from mmtt_build.records import SIZE
 
-__all__ = ["KEYS", "LANGUAGES", "OVERLAY", "PROJECT", "Answer", "BadResult", "config", "overlay", "read", "task"]
-
-Mask = NDArray[np.bool_]
+__all__ = ["KEYS", "LANGUAGES", "PROJECT", "Answer", "BadResult", "config", "read", "task"]
 
 LANGUAGES = ("en", "zh")
 KEYS = {
@@ -41,9 +36,6 @@ PROJECT = {
     "maximum_annotations": 1,
 }
 """Settings of a project that goes with the page."""
-
-OVERLAY = ((0, 0, 0, 0), (0, 0, 0, 150), (255, 220, 0, 255))
-"""Colours of an overlay, RGBA: of the region, of what is around it, of its edge."""
 
 _CELLS = 8  # the pointer moves the zoom in so many steps each way
 
@@ -78,52 +70,26 @@ def config(language: str = "en", *, max_words: int = 120, blind: bool = False) -
     return _read("page.xml").format(css=_style(words), look=look, say=say)
 
 
-def task(pair_id: str, *, pristine: str, forged: str, overlay: str, mask: Mask) -> dict[str, str]:
+def task(pair_id: str, *, pristine: str, forged: str, mask: str, focus: Sequence[int] | None = None) -> dict[str, str]:
     """The data of a task: what the configuration's variables stand for.
 
     Args:
         pair_id: how `push` and `pull` know the pair; not shown.
         pristine: address of the base image.
         forged: address of the forged image.
-        overlay: address of the `overlay` of its mask.
-        mask: (H, W) bool, not empty; the zoom begins in it, half of it above and half below.
+        mask: address of its mask; the page veils what is black in it, and leaves the region as it is, so that its
+            texture, tone and seam can be judged.
+        focus: x, y of the pixel where the zoom begins; None for the middle.
     """
-    x, y = _focus(mask)
+    x, y = focus or (SIZE // 2, SIZE // 2)
     return {
         "pair_id": pair_id,
         "pristine": pristine,
         "forged": forged,
-        "overlay": overlay,
-        "focus_x": f"{x:.1%}",
-        "focus_y": f"{y:.1%}",
+        "mask": mask,
+        "focus_x": f"{(x + 0.5) / SIZE:.1%}",
+        "focus_y": f"{(y + 0.5) / SIZE:.1%}",
     }
-
-
-def _focus(mask: Mask) -> tuple[float, float]:
-    """Where to look first, as shares of width and height: the middle of two eyes would be the nose between them."""
-    height, width = mask.shape
-    filled = np.cumsum(mask.sum(1, dtype=np.uint32))
-    y = int(np.searchsorted(filled, filled[-1] / 2))
-    ends = np.flatnonzero(np.diff(mask[y].view(np.int8), prepend=0, append=0)).reshape(-1, 2)
-    left, right = ends[np.argmax(ends[:, 1] - ends[:, 0])]
-    return float(left + right) / 2 / width, (y + 0.5) / height
-
-
-def overlay(mask: Mask) -> NDArray[np.uint8]:
-    """What lies over the forged image to show where it was forged, (H, W) uint8: indices of `OVERLAY`.
-
-    The region stays as it is, so that its texture and tone can be judged; all around it is dimmed. Its edge is drawn
-    outside of it, so that the seam stays to be seen.
-
-    Args:
-        mask: (H, W) bool.
-    """
-    inside = mask.view(np.uint8)
-    shade = cv2.dilate(inside, np.ones((5, 5), np.uint8))
-    shade += 1
-    shade -= inside
-    shade -= inside
-    return shade
 
 
 def _choices(words: Mapping[str, Any]) -> Iterator[str]:

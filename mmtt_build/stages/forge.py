@@ -313,6 +313,7 @@ def _store(workspace: Workspace, row: Row, job: Job, made: Forged, origin: str) 
         mask_origin=origin,
         parts=[part for part in parts.CLASSES if part in touched],
         mask_area=np.float32(change.area),
+        focus=list(masks.focus(mask)),
         changed_share=np.float32(change.changed_share),
         mean_change=np.float32(change.mean_change),
         facts=json.dumps(made.facts, sort_keys=True) if made.facts else None,

@@ -67,17 +67,18 @@ def wanted(
 def of_project(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
     """All assignments by project, with the paths of what their annotators see, as `pictures.Pictures` wants them."""
     plan = workspace.plan.read(["base_id", "forgery_id"])
-    made = workspace.forgeries.read(["forgery_id", "image", "mask"])
-    forged, overlay = (_map(made["forgery_id"], made[name]) for name in ("image", "mask"))
+    made = workspace.forgeries.read(["forgery_id", "image", "mask", "focus"])
+    forged, mask, focus = (_map(made["forgery_id"], made[name]) for name in ("image", "mask", "focus"))
     pairs = zip(plan["base_id"].to_pylist(), plan["forgery_id"].to_pylist(), strict=True)
-    of_base = {base_id: name for base_id, name in pairs if overlay.get(name)}
+    of_base = {base_id: name for base_id, name in pairs if mask.get(name)}
     pristine = workspace.pristine.read(["id", "image"])
     base = _map(pristine["id"], pristine["image"])
     projects: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in workspace.tasks.read().to_pylist():
         # A control that was assigned when controls showed no mask.
         mask_of = row["mask_of"] or row["forgery_id"] or of_base.get(row["base_id"], "")
-        row |= {"pristine": base.get(row["base_id"]), "forged": forged.get(mask_of), "overlay": overlay.get(mask_of)}
+        row |= {"pristine": base.get(row["base_id"]), "forged": forged.get(mask_of), "mask": mask.get(mask_of)}
+        row["focus"] = focus.get(mask_of)
         projects[row["project"]].append(row)
     return projects
 

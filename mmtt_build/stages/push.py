@@ -28,9 +28,6 @@ from mmtt_build.progress import Progress
 from mmtt_build.stages import projects, serve, withdraw
 from mmtt_build.workspace import Workspace
 
-THREADS_PER_CORE = 4
-"""That make pictures: on a busy disk most of them wait for it."""
-
 
 @dataclass(slots=True)
 class Summary:
@@ -347,7 +344,7 @@ def _made(
     summary.open = sum(len(project.tasks) for project in wanted)
     by_id = {row["task_id"]: row for rows in of_project.values() for row in rows}
     with (
-        ThreadPoolExecutor(THREADS_PER_CORE * parallel.cores()) as pool,
+        ThreadPoolExecutor(parallel.cores()) as pool,
         Progress("push", summary.open, "tasks") as progress,
     ):
 

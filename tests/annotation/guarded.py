@@ -18,7 +18,7 @@ import numpy as np
 
 from annotation import environment, guard, page
 from annotation.server import Server
-from mmtt_build import portraits
+from mmtt_build import masks, portraits
 
 IN_EARNEST = "MMTT_TEST_SECONDS" in os.environ
 """Whether tests sit out the wait; else they date back what the guard has noted, and no slow machine is too slow."""
@@ -60,12 +60,10 @@ class Guarded:
     def project(self, title: str, *annotators: str, language: str = "en", tasks: int = 3) -> tuple[int, list[int]]:
         """A project with pairs: its id and those of its tasks."""
         names = [f"{name}@lab.example" for name in annotators]
-        mask = np.zeros((512, 512), bool)
-        mask[200:300, 150:350] = True
         data = [
             page.task(
                 f"{title}-{n}", pristine=f"{self.images}/pristine.png", forged=f"{self.images}/forged.png",
-                overlay=f"{self.images}/overlay.png", mask=mask,
+                mask=f"{self.images}/mask.png", focus=(250, 250),
             )
             for n in range(tasks)
         ]  # fmt: skip
@@ -98,10 +96,7 @@ def running(studio, first_start):
     mask[200:300, 150:350] = True
     cv2.imwrite(str(folder / "pristine.png"), face)
     cv2.imwrite(str(folder / "forged.png"), np.where(mask[..., None], 255 - face, face))
-    cv2.imwrite(
-        str(folder / "overlay.png"),
-        cv2.cvtColor(np.array(page.OVERLAY, np.uint8)[page.overlay(mask)], cv2.COLOR_RGBA2BGRA),
-    )
+    cv2.imwrite(str(folder / "mask.png"), masks.to_grey(mask))
     server = Server(studio.data, studio.workspace.root, Path(studio.environment[environment.VARIABLE]))
     log = studio.data / "served.sqlite3"
     variables = guard.variables(log, seconds=SECONDS)

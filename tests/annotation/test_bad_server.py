@@ -272,7 +272,7 @@ def test_a_server_killed_amid_a_push_has_every_task_once_in_the_end(lab):
 
 
 def multiply(work: Work, count: int) -> None:
-    """Makes many pairs of one pair's files; what annotators look at is there already, for drawing it takes long."""
+    """Makes many pairs of one pair's files."""
     tables = (work.workspace.pristine, work.workspace.plan, work.workspace.forgeries)
     (pristine, plan, forgery) = (table.read().to_pylist()[0] for table in tables)
     names = [f"{number:05d}" for number in range(count - 12)]
@@ -281,10 +281,6 @@ def multiply(work: Work, count: int) -> None:
         [plan | {"forgery_id": f"many-{name}", "base_id": f"many-{name}", "identity_group": name} for name in names]
     )
     work.workspace.forgeries.append([forgery | {"forgery_id": f"many-{name}"} for name in names])
-    for name in names:
-        overlay = work.workspace.root / work.workspace.image_path("overlays", f"many-{name}")
-        overlay.parent.mkdir(parents=True, exist_ok=True)
-        overlay.hardlink_to(work.workspace.root / forgery["mask"])
 
 
 # --- tokens and versions ----------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ import tomllib
 from importlib import resources
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
 from annotation import page
@@ -74,7 +73,7 @@ def control_text(xml):
 
 
 def test_every_variable_of_the_page_is_in_the_task():
-    data = page.task("p", pristine="a", forged="b", overlay="c", mask=np.ones((4, 4), bool))
+    data = page.task("p", pristine="a", forged="b", mask="c")
     for blind in (False, True):
         used = set(re.findall(r"\$(\w+)", page.config(blind=blind)))
         assert used - {"note"} == set(data) - {"pair_id"}  # the note is of single tasks, and may be absent
@@ -88,7 +87,7 @@ def test_the_blind_pass_shows_one_image_until_it_is_answered():
         if view.get("whenTagName") == "first"
     }
     assert shown["choice-unselected"] == {"alone"}
-    assert "overlay" not in control(page.config(blind=True), "alone").get("value")
+    assert "$mask" not in control(page.config(blind=True), "alone").get("value")
     assert {"pair", "parts", "description", "answer"} <= {
         tag.get("name")
         for view in xml.iter("View")
@@ -100,34 +99,6 @@ def test_the_blind_pass_shows_one_image_until_it_is_answered():
 def test_there_is_no_page_in_another_language():
     with pytest.raises(ConfigError, match=r"'fr'.*\n.*en, zh"):
         page.config("fr")
-
-
-@pytest.mark.parametrize(
-    ("boxes", "focus"),
-    [
-        ([np.s_[100:200, 300:400]], ("68.4%", "29.2%")),
-        ([np.s_[100:140, 100:150], np.s_[104:150, 300:380]], ("66.4%", "24.3%")),  # two eyes, and not the nose
-        ([np.s_[0:1, 0:1]], ("0.1%", "0.1%")),
-        ([np.s_[:, :]], ("50.0%", "49.9%")),
-    ],
-)
-def test_the_zoom_begins_in_the_mask(boxes, focus):
-    mask = np.zeros((512, 512), bool)
-    for box in boxes:
-        mask[box] = True
-    data = page.task("p", pristine="a", forged="b", overlay="c", mask=mask)
-    assert (data["focus_x"], data["focus_y"]) == focus
-
-
-def test_the_overlay_leaves_the_region_as_it_is():
-    mask = np.zeros((64, 64), bool)
-    mask[20:40, 0:30] = True
-    shade = np.array(page.OVERLAY)[page.overlay(mask)]
-    assert shade.shape == (64, 64, 4)
-    assert not shade[mask].any()
-    assert (shade[~mask, 3] > 100).all()
-    assert (shade[18, 5] == shade[30, 31]).all()  # the contour, all around
-    assert (shade[18, 5] != shade[10, 5]).any()
 
 
 def test_a_description_is_read_with_its_labels_and_sides():

@@ -6,13 +6,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
-from annotation import page
 from annotation.pictures import NAMES, Pictures
-from mmtt_build import images, masks
+from mmtt_build import images, store
 from mmtt_build.errors import StoreError
 from tests.annotation.work import forge
 
@@ -28,7 +25,8 @@ def made(workspace):
         os.utime(workspace.root / workspace.image_path(kind, name), (1e9 + age, 1e9 + age))
     stored = {
         "pristine": workspace.image_path("pristine", BASE), "forged": workspace.image_path("forged", FORGERY),
-        "overlay": workspace.image_path("masks", FORGERY),
+        "mask": workspace.image_path("masks", FORGERY),
+        "focus": [100, 50],
     }  # fmt: skip
     rows = {"1a": {"forgery_id": FORGERY, **stored}, "2b": {"forgery_id": None, **stored}}
     with ThreadPoolExecutor(1) as pool:
@@ -36,8 +34,8 @@ def made(workspace):
 
 
 def files(made, task):
-    folder = made.workspace.root / made.workspace.image_path("tasks", task).removesuffix(".png")
-    return [folder / f"{name}.png" for name in NAMES]
+    start = made.workspace.root / made.workspace.image_path("tasks", task).removesuffix(".png")
+    return [start.with_name(f"{start.name}-{name}.png") for name in NAMES]
 
 
 def test_a_list_of_requests_tells_no_control(made):
@@ -57,13 +55,11 @@ def test_a_list_of_requests_tells_no_control(made):
 
 def test_a_control_shows_the_pristine_as_forged_and_a_pair_costs_no_space(made):
     list(made.make(["1a", "2b"]))
-    (forged, pristine, overlay), (as_forged, *_) = files(made, "1a"), files(made, "2b")
+    (_, pristine, _), (as_forged, _, shown) = files(made, "1a"), files(made, "2b")
     assert (images.decode_rgb(as_forged.read_bytes()) == images.decode_rgb(pristine.read_bytes())).all()
-    for path, name in ((forged, "forged"), (pristine, "pristine")):
+    for path, name in zip(files(made, "1a"), NAMES, strict=True):
         assert path.samefile(made.workspace.root / made.rows["1a"][name])
-    mask = masks.from_grey(images.decode_stored((made.workspace.root / made.rows["1a"]["overlay"]).read_bytes(), True))
-    blue, green, red, alpha = cv2.split(cv2.imread(str(overlay), cv2.IMREAD_UNCHANGED))
-    assert (np.dstack([red, green, blue, alpha]) == np.array(page.OVERLAY)[page.overlay(mask)]).all()
+    assert shown.samefile(made.workspace.root / made.rows["2b"]["mask"])
 
 
 def test_a_file_system_without_links_gets_copies(made, monkeypatch):
@@ -81,7 +77,7 @@ def test_a_file_system_without_links_gets_copies(made, monkeypatch):
 def test_lost_half_written_and_outdated_pictures_do_not_fit(made):
     (data,) = made.make(["1a"])
     assert made.fits("1a", data)
-    assert not made.fits("1a", {**data, "overlay": "elsewhere"})
+    assert not made.fits("1a", {**data, "mask": "elsewhere"})
     for path in files(made, "1a"):
         path.unlink()
         assert not made.fits("1a", data)
@@ -92,7 +88,8 @@ def test_lost_half_written_and_outdated_pictures_do_not_fit(made):
         assert not made.fits("1a", data)
         list(made.make(["1a"]))
         assert made.fits("1a", data)
-    os.utime(made.workspace.root / made.rows["1a"]["overlay"], (2e9, 2e9))
+    stored = made.workspace.root / made.rows["1a"]["mask"]
+    store.write_file(stored, stored.read_bytes())  # forged anew
     assert not made.fits("1a", data)
 
 

@@ -96,7 +96,7 @@ def test_what_cannot_be_read_or_placed_is_kept_and_said(work):
     work.push()
     strange, foreign = work.of("a02", "pair")[:2]
     project = work.projects()[next(row["project"] for row in work.assigned() if row["task_id"] == strange)]
-    data = {"pristine": "x", "forged": "x", "overlay": "x", "focus_x": "50%", "focus_y": "50%", "pair_id": "unheard-of"}
+    data = {"pristine": "x", "forged": "x", "mask": "x", "focus_x": "50%", "focus_y": "50%", "pair_id": "unheard-of"}
     with work.studio.client() as client:
         client.projects.import_tasks(id=project, request=[{"data": data}])
         odd = [{"from_name": "parts", "to_name": "pair", "type": "choices", "value": {"choices": ["third eye"]}}]

@@ -80,5 +80,5 @@ def test_a_push_that_is_killed_is_finished_by_the_next(work, monkeypatch, moment
 
 def pictures(work):
     for row in work.assigned():
-        folder = work.workspace.image_path("tasks", row["task_id"]).removesuffix(".png")
-        yield from (f"{folder}/{name}.png" for name in ("forged", "pristine", "overlay"))
+        start = work.workspace.image_path("tasks", row["task_id"]).removesuffix(".png")
+        yield from (f"{start}-{name}.png" for name in ("forged", "pristine", "mask"))

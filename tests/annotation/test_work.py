@@ -7,11 +7,12 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
 from annotation import environment, guard, page
-from mmtt_build import parts
+from mmtt_build import images, parts
 from tests.annotation.chromium import launched
 from tests.annotation.desk import Desk
 from tests.annotation.guarded import SECONDS, running
@@ -121,6 +122,23 @@ def test_the_comparator_by_keyboard_and_mouse(desk):
     assert desk.shown(".pair .o")
     desk.window.mouse.up()
     assert not desk.shown(".pair .o")
+
+
+def test_all_but_the_forged_region_is_veiled(desk):
+    def seen():
+        desk.window.mouse.move(0, 0)
+        return images.decode_rgb(desk.window.locator(".pair .hold").screenshot()).astype(int)
+
+    forged = seen()
+    desk.window.keyboard.press("2")
+    veiled = seen()
+    side = len(forged) / 512
+    top, bottom, left, right = (round(at * side) for at in (200, 300, 150, 350))
+    assert np.abs(veiled - forged)[top + 2 : bottom - 2, left + 2 : right - 2].max() <= 1
+    outside = np.ones(forged.shape[:2], bool)
+    outside[top - 2 : bottom + 2, left - 2 : right + 2] = False
+    dimmed = 0.38 * forged + 0.3 * (255 - 0.38 * forged)
+    assert np.abs(veiled - dimmed)[outside].max() <= 4
 
 
 def test_the_pointer_moves_the_zoom_of_both_images(desk):

@@ -154,7 +154,7 @@ def forge(workspace: Workspace, numbers: range) -> None:
         made.append(
             {"forgery_id": name, "status": "ok", "method": method, "split": "train", "parts": ["nose"],
              "image": workspace.image_path("forged", name), "mask": workspace.image_path("masks", name),
-             "mask_origin": "process"}
+             "mask_origin": "process", "focus": list(masks.focus(mask))}
         )  # fmt: skip
     workspace.pristine.append(pristine)
     workspace.plan.append(plan)

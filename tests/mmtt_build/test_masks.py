@@ -120,3 +120,21 @@ def test_the_threshold_is_written_once():
     files = [*package.glob("*.py"), *(package / "stages").glob("*.py"), *(package / "sources").glob("*.py")]
     homes = [p.name for p in files if re.search(r"(>=?|==|=) *12[78]\b", p.read_text("utf-8"))]
     assert homes == ["masks.py"]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "focus"),
+    [
+        ([np.s_[100:200, 300:400]], (349, 149)),
+        ([np.s_[100:140, 100:150], np.s_[104:150, 300:380]], (339, 124)),  # two eyes, and not the nose
+        ([np.s_[0:1, 0:1]], (0, 0)),
+        ([np.s_[511:512, 511:512]], (511, 511)),
+        ([np.s_[:, :]], (255, 255)),
+    ],
+)
+def test_one_looks_into_the_mask_first(boxes, focus):
+    mask = np.zeros((512, 512), bool)
+    for box in boxes:
+        mask[box] = True
+    assert masks.focus(mask) == focus
+    assert mask[focus[1], focus[0]]

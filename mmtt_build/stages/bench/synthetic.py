@@ -100,7 +100,9 @@ def paired_workspace(root: Path, pairs: int, name: str) -> Workspace:
         common = {"forgery_id": f"warp-{number:06d}", "method": "warp", "split": "train"}
         pristine.append({"id": base, "status": "ok", "image": of["pristine"]})
         plan.append(common | {"base_id": base, "identity_group": base, "seed": number, "params": "{}"})
-        forgeries.append(common | {"status": "ok", "image": of["forged"], "mask": of["masks"]})
+        forgeries.append(
+            common | {"status": "ok", "image": of["forged"], "mask": of["masks"], "focus": list(masks.focus(mask))}
+        )
     workspace.pristine.append(pristine)
     workspace.plan.append(plan)
     workspace.forgeries.append(forgeries)
