@@ -112,10 +112,10 @@ def assign(
 
     names = [pair.forgery_id for pair in pairs]
     rank = dict(zip(names, map(int, ranks(names, seed, "assign")), strict=True))
-    dealer = _Dealer(annotators, load)
+    dealer, ordered = _Dealer(annotators, load), sorted(pairs, key=order)
     made = [
         _task(Kind.PAIR, pair, dealer.deal((Kind.PAIR, pair.method, pair.split), seen.get(pair.forgery_id, ())))
-        for pair in sorted(pairs, key=order)
+        for pair in ordered
     ]
     barred = {task.forgery_id: {task.annotator, *seen.get(task.mask_of, ())} for task in made}
     twice = [pair for pair in pairs if not barred[pair.forgery_id].issuperset(annotators)]
@@ -126,9 +126,7 @@ def assign(
     for task in made:
         sees[task.base_id].add(task.annotator)
     bases = {
-        pair.base_id: pair
-        for pair in sorted(pairs, key=order)
-        if len(annotators) == 1 or not sees[pair.base_id].issuperset(annotators)
+        pair.base_id: pair for pair in ordered if len(annotators) == 1 or not sees[pair.base_id].issuperset(annotators)
     }
     shown = _share(list(bases.values()), round(controls * len(pairs)), seed, "control")
     made.extend(_task(Kind.CONTROL, pair, dealer.deal((Kind.CONTROL,), sees[pair.base_id])) for pair in shown)
@@ -206,6 +204,8 @@ class _Dealer:
 
 def _share(pairs: Sequence[Pair], count: int, seed: int, purpose: str) -> list[Pair]:
     """So many pairs, evenly from all strata; the draw has nothing to do with who was dealt what."""
+    if not count:
+        return []
     names = [pair.forgery_id for pair in pairs]
     rank = dict(zip(names, map(int, ranks(names, seed, purpose)), strict=True))
     ordered = sorted(pairs, key=lambda pair: (pair.method, pair.split, rank[pair.forgery_id]))

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from annotation import page, tasks
 from mmtt_build.errors import StoreError
 from mmtt_build.workspace import Workspace
 
+_AT_ONCE = 100  # a future for each would take as long as its links
 NAMES = ("forged", "pristine", "mask")
 
 _START = b"\x89PNG\r\n\x1a\n"
@@ -49,7 +51,8 @@ class Pictures:
         Raises:
             StoreError: a stored image is missing.
         """
-        return self.pool.map(self._make, names)
+        some = [names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE)]
+        return chain.from_iterable(self.pool.map(lambda of: [self._make(task) for task in of], some))
 
     def fits(self, task: str, data: tasks.Data) -> bool:
         """Whether a task's data has the addresses of its pictures, and these are there and of what is stored now."""
