@@ -7,6 +7,7 @@ is listed once more.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -201,9 +202,8 @@ def _fill(client: LabelStudio, project: _Project, changes: Changes, step: Callab
     while batch := list(islice(project.data, AT_ONCE)):
         rest = batch
         for left in reversed(range(TRIES)):
-            request: Any = [{"data": data} for data in rest]
             try:
-                client.projects.import_tasks(id=project.number, request=request)
+                _import(client, project.number, rest)
                 break
             except httpx.HTTPError as error:
                 if not left or not broke_off(error):
@@ -214,6 +214,19 @@ def _fill(client: LabelStudio, project: _Project, changes: Changes, step: Callab
                 break
         changes.imported += len(batch)
         step(len(batch))
+
+
+def _import(client: LabelStudio, project: int, data: Sequence[Data]) -> None:
+    """Imports tasks. The SDK's method does the same, and takes a fifth of the server's time to write their JSON."""
+    from label_studio_sdk.core.api_error import ApiError
+
+    http = client._client_wrapper.httpx_client
+    body = json.dumps([{"data": item} for item in data]).encode()
+    answer = http.request(
+        f"api/projects/{project}/import", method="POST", content=body, headers={"Content-Type": "application/json"}
+    )
+    if answer.status_code != 201:
+        raise ApiError(status_code=answer.status_code, body=answer.text)
 
 
 def _check(client: LabelStudio, filled: Mapping[str, _Project], changes: Changes) -> None:
