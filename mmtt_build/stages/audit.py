@@ -47,7 +47,7 @@ def audit(workspace: Workspace, *, dry_run: bool = False) -> Summary:
                 id=record["annotation_id"], labels=tuple(labels) if labels is not None else None,
                 **{name: record[name] for name in _AS_THEY_ARE},
             )  # fmt: skip
-            found = base.audit(annotation, workspace.recipe.qc)
+            found = base.audit(annotation, workspace.recipe.qc, workspace.recipe.dataset.language)
             verdict = base.verdict(found)
             row = {
                 "annotation_id": annotation.id,
