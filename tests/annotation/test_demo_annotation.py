@@ -71,7 +71,7 @@ def test_the_demo_ends_at_a_page_with_a_drawn_face_on_it_and_may_be_repeated(stu
         window.get_by_text(mine).first.click()
         window.get_by_text("Label All Tasks").first.click()
         expect(window.locator("#mmtt-done")).to_contain_text("0 / ", timeout=120_000)
-        expect(window.locator(".pair img")).to_have_count(4)
+        expect(window.locator(".pair img")).to_have_count(5)
         window.wait_for_function(
             "[...document.querySelectorAll('.pair img')].every(image => image.naturalWidth == 512)"
         )
