@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import reduce
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -20,6 +21,9 @@ from mmtt_build.errors import ConfigError
 
 FILE_NAME = "mmtt.toml"
 SPLITS = ("train", "val", "test")
+SIDES = ("subject", "viewer")
+SEVERITIES = ("reject", "review", "info", "off")
+"""Of a QC rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,25 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Gates:
+    """What the whole dataset has to keep.
+
+    Attributes:
+        max_rejected: largest share of descriptions that are rejected.
+        max_review: largest share of descriptions that a reviewer has to look at.
+        max_rejected_images: largest share of forgeries that are rejected.
+        min_agreement: least agreement of the annotators on repeats, Krippendorff's alpha; without repeats it is kept.
+        dataset: no rule on the dataset as a whole may reject it.
+    """
+
+    max_rejected: float = 0.1
+    max_review: float = 1.0
+    max_rejected_images: float = 0.0
+    min_agreement: float = 0.4
+    dataset: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Qc:
     """Thresholds of the QC rules.
 
@@ -109,11 +132,43 @@ class Qc:
         min_observation_s: least time an annotator looks at a pair, in seconds (MMTT: one minute).
         max_words: longest description, in words separated by white space (MMTT: 120); a Chinese character is a word.
         min_words: shortest description that can say something, counted likewise.
+        sides: whose left and right descriptions speak of, "subject" or "viewer".
+        min_cover: share of a part from which on a mask touches it.
+        near_duplicate: similarity of two descriptions from which on one is taken for a copy of the other.
+        template_uses: one annotator's descriptions that share a sentence from which on it is taken for a template.
+        min_mask_area: least share of the frame that a mask covers.
+        max_mask_area: largest share of the frame that a mask covers.
+        max_per_hour: fastest pace of an annotator, in descriptions an hour (MMTT: about 20).
+        min_judged: least descriptions, repeats or controls of an annotator before their shares are judged.
+        max_rejected: largest share of an annotator's descriptions that are rejected.
+        max_false_claims: largest share of untouched control pairs that an annotator describes traces on.
+        min_agreement: least agreement of an annotator with the others on repeats, Krippendorff's alpha.
+        min_vocabulary: least share of different words among an annotator's last 1,000.
+        max_drift: largest change of an annotator's rejected share from the first to the last third of their work.
+        max_imbalance: largest departure of a method's or a split's share from the recipe's, in shares of all.
+        severity: other severities than the rules' own, by rule: "reject", "review", "info" or "off".
+        gates: what the whole dataset has to keep for `mmtt qc audit` to exit with 0.
     """
 
     min_observation_s: float = 60.0
     max_words: int = 120
     min_words: int = 3
+    sides: str = "subject"
+    min_cover: float = 0.02
+    near_duplicate: float = 0.9
+    template_uses: int = 10
+    min_mask_area: float = 0.0005
+    max_mask_area: float = 0.7
+    max_per_hour: float = 40.0
+    min_judged: int = 20
+    max_rejected: float = 0.2
+    max_false_claims: float = 0.2
+    min_agreement: float = 0.4
+    min_vocabulary: float = 0.1
+    max_drift: float = 0.15
+    max_imbalance: float = 0.05
+    severity: Mapping[str, str] = field(default_factory=dict)
+    gates: Gates = field(default_factory=Gates)
 
 
 def _default_mix() -> dict[str, float]:
@@ -278,7 +333,7 @@ def _check(recipe: Recipe, reader: _Reader) -> None:
     if abs(sum(recipe.mix.values()) - 1) > 1e-6:
         total = sum(recipe.mix.values())
         raise reader.error(("mix",), f"shares sum to {total:g}, not 1", f"divide each by {total:g}")
-    ranges: dict[tuple[str, str], tuple[float, float]] = {
+    ranges: dict[tuple[str, ...], tuple[float, float]] = {
         ("plan", "seed"): (0, 2**62),
         ("plan", "per_image"): (0, 1000),
         ("plan", "total"): (0, 10**9),
@@ -290,11 +345,33 @@ def _check(recipe: Recipe, reader: _Reader) -> None:
         ("qc", "min_observation_s"): (0, 86_400),
         ("qc", "max_words"): (1, 10_000),
         ("qc", "min_words"): (0, 120),
+        ("qc", "min_cover"): (0, 1),
+        ("qc", "near_duplicate"): (0.5, 1),
+        ("qc", "template_uses"): (2, 10**6),
+        ("qc", "min_mask_area"): (0, 1),
+        ("qc", "max_mask_area"): (0, 1),
+        ("qc", "max_per_hour"): (1, 3600),
+        ("qc", "min_judged"): (1, 10**6),
+        ("qc", "max_rejected"): (0, 1),
+        ("qc", "max_false_claims"): (0, 1),
+        ("qc", "min_agreement"): (-1, 1),
+        ("qc", "min_vocabulary"): (0, 1),
+        ("qc", "max_drift"): (0, 1),
+        ("qc", "max_imbalance"): (0, 1),
+        ("qc", "gates", "max_rejected"): (0, 1),
+        ("qc", "gates", "max_review"): (0, 1),
+        ("qc", "gates", "max_rejected_images"): (0, 1),
+        ("qc", "gates", "min_agreement"): (-1, 1),
     }
-    for (section, key), (low, high) in ranges.items():
-        value = getattr(getattr(recipe, section), key)
+    for keys, (low, high) in ranges.items():
+        value: float = reduce(getattr, keys, recipe)  # type: ignore[assignment]
         if not low <= value <= high:
-            raise reader.error((section, key), f"is {value:g}", f"between {low:g} and {high:g}")
+            raise reader.error(keys, f"is {value:g}", f"between {low:g} and {high:g}")
+    if recipe.qc.sides not in SIDES:
+        raise reader.error(("qc", "sides"), f"is {recipe.qc.sides!r}", f"one of {', '.join(SIDES)}")
+    for rule, severity in recipe.qc.severity.items():
+        if severity not in SEVERITIES:
+            raise reader.error(("qc", "severity", rule), f"is {severity!r}", f"one of {', '.join(SEVERITIES)}")
     patterns = {
         "name": (r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "letters, digits, '.', '_', '-', e.g. faces-2026"),
         "version": (r"\d+\.\d+\.\d+([.-][A-Za-z0-9.]+)?", "three numbers, e.g. 0.1.0"),

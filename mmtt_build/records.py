@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 SIZE = 512
 """Side of every stored image and mask, in pixels (MMTT, section on data sources)."""
@@ -43,6 +44,41 @@ class Pristine:
 
 
 @dataclass(frozen=True, slots=True)
+class Forged:
+    """Where a forgery lies, and what QC knows of it; no pixels.
+
+    Attributes:
+        id: forgery id.
+        status: "ok", or why it cannot be used.
+        method: its name.
+        split: its name.
+        base: path of the pristine image, relative to the workspace, or None, like all that follows.
+        base_parts: path of its part map.
+        image: path of the forged image.
+        mask: path of the manipulation mask.
+        parts: path of the part map of the result; without one the base's still fits.
+        points: of the base, as `Pristine.points`.
+        landmarks: of the base, 68 x, y at 512 px.
+        crcs: CRC-32 of the PNG files of image, mask and parts as they were stored.
+        cover: what the mask covers of each part, see `qc.regions`, once it was measured.
+    """
+
+    id: str
+    status: str
+    method: str | None = None
+    split: str | None = None
+    base: str | None = None
+    base_parts: str | None = None
+    image: str | None = None
+    mask: str | None = None
+    parts: str | None = None
+    points: tuple[float, ...] | None = None
+    landmarks: tuple[float, ...] | None = None
+    crcs: tuple[int | None, int | None, int | None] = (None, None, None)
+    cover: tuple[float | None, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """What one annotator said of one forgery.
 
@@ -56,6 +92,13 @@ class Annotation:
         annotator: pseudonymous id.
         observation_s: seconds from the pair being shown to the submission, or None.
         origin: one of `ORIGINS`; only the first is human text.
+        kind: "pair", "repeat" (another annotator's pair once more) or "control" (a pristine shown as forged).
+        task: its id, or None of what was never on a server, like all that follows.
+        sides: subject's sides that were ticked of paired labels, e.g. "eye.left".
+        created_at: when it was submitted, by the server's clock, like the next two.
+        updated_at: when it was changed last.
+        served_at: when the pair was first shown.
+        lead_time_s: seconds as the browser counts them.
     """
 
     id: str
@@ -67,3 +110,10 @@ class Annotation:
     annotator: str
     observation_s: float | None
     origin: str
+    kind: str = "pair"
+    task: str | None = None
+    sides: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    served_at: datetime | None = None
+    lead_time_s: float | None = None

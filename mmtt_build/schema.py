@@ -133,7 +133,8 @@ SUBMISSIONS = pa.schema(
         ("project", pa.string()),
         ("kind", pa.string()),  # as in TASKS, or null where the task is none of ours
         # ok | unreadable (not what the page sends) | unknown-task | second (of several answers to one task another one
-        # counts) | withdrawn (the task was, before the answer came) | deleted (on the server)
+        # counts) | withdrawn (the task was, before the answer came) | sent-back (to be done anew: a version that stays) |
+        # deleted (on the server)
         ("status", pa.string()),
         ("reason", pa.string()),  # why not ok
         ("annotator", pa.string()),  # who submitted it: pseudonymous id, or user-<n> for somebody who has none
@@ -180,14 +181,72 @@ DRAFTS = pa.schema(
 )
 """What a model wrote about a task. It is nobody's words: no row of it is an annotation."""
 
-FINDING = pa.struct([("rule", pa.string()), ("severity", pa.string()), ("message", pa.string())])
+SPAN = pa.struct([("start", pa.int32()), ("end", pa.int32())])
+
+FINDING = pa.struct(
+    [
+        ("rule", pa.string()),
+        ("severity", pa.string()),
+        ("message", pa.string()),
+        ("spans", pa.list_(SPAN)),  # characters of the description that it is about
+    ]
+)
 
 FINDINGS = pa.schema(
     [
         ("annotation_id", pa.string()),
-        ("forgery_id", pa.string()),
-        ("verdict", pa.string()),  # accept | review | reject
+        ("forgery_id", pa.string()),  # null for a control
+        ("kind", pa.string()),  # as in TASKS; of what was never a task, pair
+        ("annotator", pa.string()),
+        ("verdict", pa.string()),  # accept | review | reject: what counts; null since the words changed
+        ("judged", pa.string()),  # the same by the rules alone, before a reviewer's decision
+        ("override", pa.string()),  # id of that decision, or null
         ("findings", pa.list_(FINDING)),
+        ("fingerprint", pa.string()),  # of all that the rules saw, and of the rules
+    ]
+)
+
+IMAGE_CHECKS = pa.schema(
+    [
+        ("forgery_id", pa.string()),
+        ("verdict", pa.string()),
+        ("findings", pa.list_(FINDING)),
+        ("cover", pa.list_(pa.float32())),  # `qc.regions.cover`: what the mask covers of each part; null without a map
+        ("fingerprint", pa.string()),
+    ]
+)
+
+CHECKS = pa.schema(
+    [
+        ("subject", pa.string()),  # dataset, or annotator/<pseudonymous id>
+        ("verdict", pa.string()),
+        ("findings", pa.list_(FINDING)),
+        ("facts", pa.string()),  # JSON of what was counted
+    ]
+)
+
+OVERRIDES = pa.schema(
+    [
+        ("override_id", pa.string()),  # <annotation_id>@<time>: a later decision leaves the earlier one in the table
+        ("annotation_id", pa.string()),
+        ("verdict", pa.string()),  # accept | review | reject, or null: the rules' own again
+        ("reason", pa.string()),
+        ("by", pa.string()),
+        ("at", pa.timestamp("us", "UTC")),
+        ("words", pa.string()),  # digest of the answer that was decided on: of other words the decision says nothing
+    ]
+)
+
+SENT_BACK = pa.schema(
+    [
+        ("annotation_id", pa.string()),
+        ("task_id", pa.string()),
+        ("annotator", pa.string()),
+        ("reasons", pa.list_(pa.string())),  # as the annotator reads them
+        ("rules", pa.list_(pa.string())),
+        ("status", pa.string()),  # pending (written before the server is asked) | sent
+        ("by", pa.string()),  # a person, or "watch"
+        ("at", pa.timestamp("us", "UTC")),
     ]
 )
 

@@ -123,8 +123,28 @@ class Workspace:
 
     @cached_property
     def findings(self) -> Table:
-        """QC verdict per annotation."""
+        """QC verdict per annotation, repeats and controls included."""
         return self._table("findings", schema.FINDINGS)
+
+    @cached_property
+    def image_checks(self) -> Table:
+        """QC verdict per forgery, and what its mask covers of each part."""
+        return self._table("image_checks", schema.IMAGE_CHECKS)
+
+    @cached_property
+    def checks(self) -> Table:
+        """QC verdict on each annotator and on the dataset, as of the last audit."""
+        return self._table("checks", schema.CHECKS)
+
+    @cached_property
+    def overrides(self) -> Table:
+        """Reviewers' decisions on annotations, all of them."""
+        return self._table("overrides", schema.OVERRIDES)
+
+    @cached_property
+    def sent_back(self) -> Table:
+        """Annotations that went back to who wrote them."""
+        return self._table("sent_back", schema.SENT_BACK)
 
     def image_path(self, kind: str, name: str) -> str:
         """Path, relative to the workspace, of an image of a kind (pristine, parts, forged, masks).

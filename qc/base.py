@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from mmtt_build.config import Qc
-from mmtt_build.records import Annotation
+from mmtt_build.records import Annotation, Forged
 from qc import lexicon
 from qc.mentions import Mention, read_mentions
 from qc.spelling import Folded, count, fold
@@ -47,19 +50,63 @@ class Evidence:
     spans: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """An annotation whose words are another one's, too.
+
+    Attributes:
+        kind: "same", "near" or "template" (a sentence that one annotator uses again and again).
+        of: id of the earlier annotation that has them.
+        by: its annotator.
+        similarity: of the two descriptions, 0 to 1.
+        uses: of a template's sentence.
+        span: of the words in the description, or None for all of it.
+    """
+
+    kind: str
+    of: str
+    by: str
+    similarity: float = 1.0
+    uses: int = 0
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the tables know beside an annotation.
+
+    Attributes:
+        forgery: the one it describes; of a control the one whose mask was shown. None where there is none.
+        previous: what the same annotator submitted before.
+        since_s: seconds from then to this submission.
+        copied: where else its words are.
+        other: an earlier annotation of the same task, or by the same annotator of the same forgery.
+    """
+
+    forgery: Forged | None = None
+    previous: str | None = None
+    since_s: float | None = None
+    copied: tuple[Copied, ...] = ()
+    other: str | None = None
+
+
 @dataclass(frozen=True)
 class Context:
-    """What rules know beside the row they judge, each thing found out once however many of them ask.
+    """What rules know beside the annotation they judge, each thing found out once however many of them ask.
 
     Attributes:
         annotation: the row.
         thresholds: of the recipe.
         language: of the recipe's descriptions, ISO 639-1; without one the annotation's own.
+        beside: what the tables know; None leaves out the rules that need it.
+        root: the workspace's folder, for the rules that look at pixels; None leaves these out.
     """
 
     annotation: Annotation
     thresholds: Qc
     language: str | None
+    beside: Beside | None = None
+    root: Path | None = None
 
     @cached_property
     def text(self) -> str:
@@ -97,16 +144,39 @@ class Context:
 
 _QUOTES, _SPANS = 3, 100  # a text of 1 MB may repeat its fault on every line
 
-Check = Callable[[Annotation, Context], "str | Evidence | None"]
-"""A rule's body: the message of its finding, perhaps with the places in the text, or None if the annotation passes."""
+
+class Subject(StrEnum):
+    """What a rule judges, and with what its check is called."""
+
+    ANNOTATION = "annotation"  # records.Annotation, Context
+    FORGERY = "forgery"  # qc.images.Picture, config.Qc
+    ANNOTATOR = "annotator"  # qc.annotators.Profile, config.Qc
+    DATASET = "dataset"  # qc.dataset.Dataset, config.Qc
+
+
+Check = Callable[[Any, Any], "str | Evidence | None"]
+"""A rule's body: the message of its finding, perhaps with the places in the text, or None if the subject passes.
+
+Its arguments are those of its `Subject`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A registered rule; its description is the first line of the check's docstring."""
+    """A registered rule.
+
+    Attributes:
+        name: e.g. "text.too-long".
+        severity: its own; the recipe may say another one.
+        subject: what it judges.
+        thresholds: keys of `[qc]` that it reads.
+        check: its body; the docstring's first line says what it asks for, the rest why and how.
+    """
 
     name: str
     severity: Severity
+    subject: Subject
+    thresholds: tuple[str, ...]
     check: Check
 
     @property
@@ -116,39 +186,68 @@ class Rule:
 
 
 RULES: dict[str, Rule] = {}
+"""All rules by name, once `load_rules` was called."""
+
+_MODULES = ("text_rules", "time_rules", "images", "mention_rules", "copies", "annotators", "dataset")
 
 
-def rule(name: str, severity: Severity) -> Callable[[Check], Check]:
-    """Registers a check under a name such as "text.too-long"."""
+def rule(
+    name: str, severity: Severity, *thresholds: str, subject: Subject = Subject.ANNOTATION
+) -> Callable[[Check], Check]:
+    """Registers a check under a name such as "text.too-long"; further arguments are as `Rule` has them."""
 
     def register(check: Check) -> Check:
         if name in RULES:
             raise ValueError(f"rule {name!r} is registered twice")
-        RULES[name] = Rule(name, severity, check)
+        RULES[name] = Rule(name, severity, subject, thresholds, check)
         return check
 
     return register
 
 
-def audit(annotation: Annotation, thresholds: Qc, language: str | None = None) -> list[Finding]:
-    """All findings of all rules on one annotation, by rule name.
+@cache
+def load_rules(subject: Subject | None = None) -> tuple[Rule, ...]:
+    """The rules on a subject, or all, by name."""
+    for module in _MODULES:
+        import_module(f"qc.{module}")
+    return tuple(RULES[name] for name in sorted(RULES) if subject in (None, RULES[name].subject))
+
+
+def severity(rule: Rule, thresholds: Qc) -> Severity | None:
+    """Of a rule under a recipe; None where it is switched off."""
+    said = thresholds.severity.get(rule.name, rule.severity)
+    return None if said == "off" else Severity(said)
+
+
+def judge(subject: Subject, record: Any, context: Any, thresholds: Qc) -> list[Finding]:
+    """All findings of the rules on one subject, by rule name.
 
     Args:
-        annotation: the row.
+        subject: says which rules.
+        record: what they judge, as `Subject` says.
+        context: what they know beside it, likewise.
         thresholds: of the recipe.
-        language: of the recipe's descriptions, ISO 639-1; None takes the annotation's own.
     """
-    from qc import rules  # noqa: F401 - registers the rules
-
-    context = Context(annotation, thresholds, language or annotation.language)
     found = []
-    for name in sorted(RULES):
-        rule = RULES[name]
-        if (evidence := rule.check(annotation, context)) is not None:
+    for rule in load_rules(subject):
+        serious = severity(rule, thresholds)
+        if serious is not None and (evidence := rule.check(record, context)) is not None:
             if isinstance(evidence, str):
                 evidence = Evidence(evidence, ())
-            found.append(Finding(name, rule.severity, evidence.message, evidence.spans))
+            found.append(Finding(rule.name, serious, evidence.message, evidence.spans))
     return found
+
+
+def audit(
+    annotation: Annotation,
+    thresholds: Qc,
+    language: str | None = None,
+    beside: Beside | None = None,
+    root: Path | None = None,
+) -> list[Finding]:
+    """All findings of all rules on one annotation, by rule name; arguments as `Context` has them."""
+    context = Context(annotation, thresholds, language or annotation.language, beside, root)
+    return judge(Subject.ANNOTATION, annotation, context, thresholds)
 
 
 def verdict(findings: Iterable[Finding]) -> str:

@@ -26,10 +26,9 @@ def audit(dry_run: DryRunOption = False, workspace: WorkspaceOption = None) -> N
 @app.command()
 def rules() -> None:
     """List the rules."""
-    from qc import rules as registered  # noqa: F401
-    from qc.base import RULES
+    from qc.base import load_rules
 
-    table(("rule", "severity", "what it asks for"), [(r.name, r.severity, r.description) for r in RULES.values()])
+    table(("rule", "severity", "what it asks for"), [(r.name, r.severity, r.description) for r in load_rules()])
 
 
 @app.command()

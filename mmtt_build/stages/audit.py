@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmtt_build.records import Annotation
 from mmtt_build.workspace import Workspace
+
+if TYPE_CHECKING:
+    from qc import base
 
 _AS_THEY_ARE = ("forgery_id", "answer", "description", "language", "annotator", "observation_s", "origin")
 """Columns that are fields of an annotation under the same name."""
@@ -53,13 +56,19 @@ def audit(workspace: Workspace, *, dry_run: bool = False) -> Summary:
                 "annotation_id": annotation.id,
                 "forgery_id": annotation.forgery_id,
                 "verdict": verdict,
-                "findings": [{"rule": f.rule, "severity": str(f.severity), "message": f.message} for f in found],
+                "findings": [row_of(finding) for finding in found],
             }
             summary.verdicts[verdict] += 1
             summary.findings.update(f.rule for f in found)
-            if before.get(annotation.id) != row:
+            if {name: before.get(annotation.id, {}).get(name) for name in row} != row:
                 rows.append(row)
     summary.changed = len(rows)
     if not dry_run:
         workspace.findings.append(rows)
     return summary
+
+
+def row_of(finding: base.Finding) -> dict[str, Any]:
+    """A finding as `schema.FINDING` has it."""
+    spans = [{"start": start, "end": end} for start, end in finding.spans]
+    return {"rule": finding.rule, "severity": str(finding.severity), "message": finding.message, "spans": spans}

@@ -1,4 +1,4 @@
-"""The rules on one annotation: its length, its language, what it must not say, and the time behind it."""
+"""The rules on a description's words: their number, their language, and what they must not say."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def empty(annotation: Annotation, context: Context) -> str | None:
     return "answered 'described' without a word of description"
 
 
-@rule("text.too-short", Severity.REVIEW)
+@rule("text.too-short", Severity.REVIEW, "min_words")
 def too_short_a_text(annotation: Annotation, context: Context) -> str | None:
     """A description has at least `min_words` words, fewer say nothing."""
     least = context.thresholds.min_words
     return f"{_counted(context.words)}, at least {least}" if 0 < context.words < least else None
 
 
-@rule("text.too-long", Severity.REJECT)
+@rule("text.too-long", Severity.REJECT, "max_words")
 def too_long(annotation: Annotation, context: Context) -> str | None:
     """A description has at most `max_words` words, counted by white space as the paper does, or Chinese characters."""
     most = context.thresholds.max_words
@@ -84,17 +84,6 @@ def name(annotation: Annotation, context: Context) -> Evidence | None:
     if spans:
         return context.quoted(spans, "seems to name a person: {}")
     return context.said("lookalike", "says who the person is or looks like: {}")
-
-
-@rule("time.too-short", Severity.REJECT)
-def too_short(annotation: Annotation, context: Context) -> str | None:
-    """A pair was looked at for at least `min_observation_s` seconds before it was submitted."""
-    seconds, least = annotation.observation_s, context.thresholds.min_observation_s
-    if annotation.origin == "scripted":
-        return None  # a scripted stand-in looks at nothing, and says so in its row
-    if seconds is None:
-        return f"no observation time recorded, at least {least:g} s"
-    return None if seconds >= least else f"{seconds:.1f} s, at least {least:g} s"
 
 
 def _counted(number: int) -> str:
