@@ -133,8 +133,8 @@ SUBMISSIONS = pa.schema(
         ("project", pa.string()),
         ("kind", pa.string()),  # as in TASKS, or null where the task is none of ours
         # ok | unreadable (not what the page sends) | unknown-task | second (of several answers to one task another one
-        # counts) | withdrawn (the task was, before the answer came) | sent-back (to be done anew: a version that stays) |
-        # deleted (on the server)
+        # counts) | withdrawn (the task was, before the answer came) | sent-back (a version that stays; its task is open
+        # again) | deleted (on the server)
         ("status", pa.string()),
         ("reason", pa.string()),  # why not ok
         ("annotator", pa.string()),  # who submitted it: pseudonymous id, or user-<n> for somebody who has none
