@@ -256,3 +256,9 @@ def verdict(findings: Iterable[Finding]) -> str:
     if Severity.REJECT in severities:
         return "reject"
     return "review" if Severity.REVIEW in severities else "accept"
+
+
+def row_of(finding: Finding) -> dict[str, Any]:
+    """A finding as `schema.FINDING` has it."""
+    spans = [{"start": start, "end": end} for start, end in finding.spans]
+    return {"rule": finding.rule, "severity": str(finding.severity), "message": finding.message, "spans": spans}

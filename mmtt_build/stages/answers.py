@@ -1,0 +1,265 @@
+"""Answers: all that annotators said and still stands, with what the tables know beside it, as QC judges it.
+
+Descriptions of forgeries come from the table `annotations`, answers to repeats and controls from `submissions`; when a
+pair was shown and submitted is in the latter. A row is put together when its batch is asked for, so memory holds the
+narrow columns of all rows and the wide ones of a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmtt_build.errors import ConfigError
+from mmtt_build.records import Annotation, Forged
+from mmtt_build.workspace import Workspace
+
+if TYPE_CHECKING:
+    from qc.base import Beside
+
+BATCH = 2000
+ANSWERS = ("described", "nothing-visible", "broken-pair")
+"""What an annotator can say; else `annotations.answer` tells why there is no answer any more."""
+
+_TIMES = ("created_at", "updated_at", "served_at", "lead_time_s")
+_SAID = ("annotation_id", "forgery_id", "answer", "description", "language", "labels", "annotator", "observation_s",
+         "origin")  # fmt: skip
+_ABOUT = ("kind", "task_id", "sides", *_TIMES)
+_COPIED = {
+    "kind": pa.string(), "of": pa.string(), "by": pa.string(), "similarity": pa.float64(), "uses": pa.int64(),
+    "span": pa.list_(pa.int64()),
+}  # fmt: skip
+_STORED = ("image", "mask", "part_map", "image_crc", "mask_crc", "part_map_crc")
+
+
+class Forgeries:
+    """What QC knows of forgeries, by id.
+
+    Args:
+        workspace: whose.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.made = workspace.forgeries.read(["forgery_id", "status", "reason", "method", "split", *_STORED])
+        self.plan = workspace.plan.read(["forgery_id", "base_id", "source_id"])
+        self.pristine = workspace.pristine.read(["id", "status", "image", "parts", "points", "landmarks"])
+        self.checks = workspace.image_checks.read(["forgery_id", "cover"])
+
+    def rows(self, names: pa.Array) -> pa.Table:
+        """What the tables have of each of these forgeries, in their order, for `forged` to read.
+
+        Args:
+            names: ids; may be null.
+        """
+        made, plan = _take(self.made, "forgery_id", names), _take(self.plan, "forgery_id", names)
+        base = _take(self.pristine, "id", plan["base_id"].combine_chunks())
+        donor = _take(self.pristine, "id", plan["source_id"].combine_chunks())
+        cover = _take(self.checks, "forgery_id", names)["cover"]
+        columns: dict[str, Any] = {"name": names, "planned": plan["forgery_id"]}
+        columns |= {name: made[name] for name in made.column_names}
+        columns |= {f"base_{name}": base[name] for name in base.column_names}
+        columns |= {"source_id": plan["source_id"], "source_status": donor["status"], "cover": cover}
+        return pa.table(columns)
+
+
+def forged(row: Mapping[str, Any]) -> Forged | None:
+    """A row of `Forgeries.rows` as a record; None where there is no such forgery, planned or made."""
+    if row["forgery_id"] is None and row["planned"] is None:
+        return None
+    return Forged(
+        id=row["name"],
+        status=_status(row),
+        method=row["method"],
+        split=row["split"],
+        base=row["base_image"],
+        base_parts=row["base_parts"],
+        image=row["image"],
+        mask=row["mask"],
+        parts=row["part_map"],
+        points=_tuple(row["base_points"]),
+        landmarks=_tuple(row["base_landmarks"]),
+        crcs=(row["image_crc"], row["mask_crc"], row["part_map_crc"]),
+        cover=_tuple(row["cover"]),
+    )
+
+
+def _status(row: Mapping[str, Any]) -> str:
+    if row["forgery_id"] is None:
+        return "not made yet"
+    if row["status"] != "ok":
+        return f"{row['status']}: {row['reason'] or 'no reason'}"
+    if row["base_status"] != "ok":
+        return f"its base is {row['base_status'] or 'gone'}"
+    if row["source_id"] is not None and row["source_status"] != "ok":
+        return f"its source is {row['source_status'] or 'gone'}"
+    return "ok"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of a workspace, by annotation id.
+
+    Attributes:
+        workspace: whose.
+    """
+
+    workspace: Workspace
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """All answers, the columns of `_SAID` and `_ABOUT`, by annotation id."""
+        said = self.workspace.annotations.read(_SAID)
+        said = said.filter(pc.is_in(said["answer"], pa.array(ANSWERS)))
+        came = self._came.filter(pc.equal(self._came["status"], "ok"))
+        about = _take(came, "annotation_id", said["annotation_id"].combine_chunks()).select(_ABOUT)
+        about = about.set_column(0, "kind", pc.fill_null(about["kind"], "pair"))
+        for name in _ABOUT:
+            said = said.append_column(about.schema.field(name), about[name])
+        extra = came.filter(
+            pc.and_(pc.is_in(came["kind"], pa.array(["repeat", "control"])), pc.is_valid(came["answer"]))
+        )
+        tasks = _take(self._tasks, "task_id", extra["task_id"].combine_chunks())
+        extra = extra.append_column("forgery_id", tasks["forgery_id"]).select(said.column_names).cast(said.schema)
+        return pa.concat_tables([said, extra]).sort_by("annotation_id").combine_chunks()
+
+    @cached_property
+    def _came(self) -> pa.Table:
+        columns = [name for name in (*_SAID, *_ABOUT) if name != "forgery_id"]
+        return self.workspace.submissions.read([*columns, "status"])
+
+    @cached_property
+    def _tasks(self) -> pa.Table:
+        return self.workspace.tasks.read(["task_id", "forgery_id", "mask_of"])
+
+    @cached_property
+    def _before(self) -> tuple[pa.Array, pa.Array]:
+        """Per row what the same annotator submitted before, and how many seconds."""
+        # What counts no more was submitted all the same.
+        came = self._came.select(["annotation_id", "annotator", "created_at"])
+        came = came.filter(pc.is_valid(came["created_at"])).sort_by(
+            [("annotator", "ascending"), ("created_at", "ascending"), ("annotation_id", "ascending")]
+        )
+        who = came["annotator"].combine_chunks()
+        times = came["created_at"].combine_chunks().cast(pa.int64()).to_numpy()
+        same = pc.equal(who[1:], who[:-1]).to_numpy(zero_copy_only=False) if len(who) > 1 else np.zeros(0, np.bool_)
+        first = np.concatenate([[True], ~same]) if len(who) else np.zeros(0, np.bool_)
+        gaps = np.diff(times, prepend=times[:1]) / 1e6
+        at = pc.index_in(self.rows["annotation_id"], came["annotation_id"].combine_chunks()).combine_chunks()
+        names = came["annotation_id"].combine_chunks()
+        previous = pc.if_else(pa.array(first), None, pa.concat_arrays([names[:1], names[:-1]])) if len(who) else names
+        return previous.take(at), pa.array(gaps, pa.float64(), mask=first).take(at)
+
+    @cached_property
+    def _others(self) -> pa.Array:
+        """Per row an earlier one on the same task, or of the same forgery by the same annotator."""
+        columns = (self.rows[c].to_pylist() for c in ("annotation_id", "task_id", "forgery_id", "annotator"))
+        rows = list(zip(*columns, strict=True))
+        times = self.rows["created_at"].to_pylist()
+        seen: dict[tuple[str, ...], str] = {}
+        found: list[str | None] = [None] * len(rows)
+        for i in sorted(range(len(rows)), key=lambda i: (str(times[i] or ""), rows[i][0])):
+            name, task, forgery, annotator = rows[i]
+            keys = [key for key in (("task", task), ("forgery", forgery, annotator)) if key[1]]
+            found[i] = next((seen[key] for key in keys if key in seen), None)
+            for key in keys:
+                seen.setdefault(key, name)
+        return pa.array(found, pa.string())
+
+    @cached_property
+    def copied(self) -> dict[str, Any]:
+        """Where else the words of a description are, by annotation id; scripted ones are nobody's words."""
+        from qc import copies
+
+        words = self.rows.filter(
+            pc.and_(pc.is_valid(self.rows["description"]), pc.not_equal(self.rows["origin"], "scripted"))
+        )
+        words = words.sort_by([("created_at", "ascending"), ("annotation_id", "ascending")])
+        columns = [words[name].to_pylist() for name in ("annotation_id", "annotator", "description")]
+        recipe = self.workspace.recipe
+        return copies.find(zip(*columns, strict=True), recipe.qc, recipe.dataset.language)
+
+    @cached_property
+    def forgeries(self) -> Forgeries:
+        """What QC knows of the forgeries."""
+        return Forgeries(self.workspace)
+
+    def batches(self, only: Collection[str] | None = None) -> Iterator[pa.Table]:
+        """Answers with all that is known beside them, some at a time, for `read` to read.
+
+        Args:
+            only: these annotation ids; None takes all.
+        """
+        names = self.rows["annotation_id"]
+        wanted = np.arange(len(names))
+        if only is not None:
+            wanted = wanted[pc.is_in(names, pa.array(sorted(only), pa.string())).to_numpy()]
+        copies = pa.struct(list(_COPIED.items()))
+        for start in range(0, len(wanted), BATCH):
+            at = pa.array(wanted[start : start + BATCH])
+            rows = self.rows.take(at)
+            tasks = _take(self._tasks, "task_id", rows["task_id"].combine_chunks())
+            shown = pc.coalesce(rows["forgery_id"], tasks["mask_of"]).combine_chunks()
+            of = self.forgeries.rows(shown)
+            previous, since = (column.take(at) for column in self._before)
+            copied = [
+                [{field: getattr(copy, field) for field in _COPIED} for copy in self.copied.get(name, ())]
+                for name in rows["annotation_id"].to_pylist()
+            ]
+            columns = {name: rows[name] for name in rows.column_names}
+            columns |= {"previous": previous, "since_s": since, "other": self._others.take(at)}
+            columns["copied"] = pa.array(copied, pa.list_(copies))
+            columns |= {f"of_{name}": of[name] for name in of.column_names}
+            yield pa.table(columns)
+
+    def one(self, name: str) -> tuple[Annotation, Beside]:
+        """One answer with what is known beside it.
+
+        Raises:
+            ConfigError: there is none with this id.
+        """
+        for batch in self.batches([name]):
+            return next(read(batch))
+        raise ConfigError(f"no answer {name!r}", "the tables annotations and submissions have the ids")
+
+
+def read(batch: pa.Table) -> Iterator[tuple[Annotation, Beside]]:
+    """The answers of a batch, each with what is known beside it."""
+    from qc.base import Beside, Copied
+
+    for row in batch.to_pylist():
+        copied = tuple(Copied(**copy | {"span": _tuple(copy["span"])}) for copy in row["copied"])
+        of = forged({name[3:]: value for name, value in row.items() if name.startswith("of_")})
+        yield _annotation(row), Beside(of, row["previous"], row["since_s"], copied, row["other"])
+
+
+def _annotation(row: Mapping[str, Any]) -> Annotation:
+    return Annotation(
+        id=row["annotation_id"],
+        forgery_id=row["forgery_id"] or "",
+        answer=row["answer"],
+        description=row["description"],
+        language=row["language"],
+        labels=_tuple(row["labels"]),
+        annotator=row["annotator"],
+        observation_s=row["observation_s"],
+        origin=row["origin"],
+        kind=row["kind"],
+        task=row["task_id"],
+        sides=_tuple(row["sides"]) or (),
+        **{name: row[name] for name in _TIMES},
+    )
+
+
+def _tuple(values: Any) -> tuple[Any, ...] | None:
+    return None if values is None else tuple(values)
+
+
+def _take(table: pa.Table, key: str, names: pa.Array) -> pa.Table:
+    """The row of each name, all null where there is none."""
+    return table.take(pc.index_in(names, table[key].combine_chunks()))
