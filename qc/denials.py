@@ -39,10 +39,10 @@ _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}P)")
 _AS_DO = re.compile(rf"A(?={_NEAR}{{0,3}}P)")
 
-_DIRECT = (
+_DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
     ("NL", _NONE), ("nN", _NO_FLAW), ("N", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("n", _NOT_SEEN),
     ("M", _LESS), ("U", _INTACT), ("GU", _GOOD_ONES),
-)  # fmt: skip
+))  # fmt: skip
 """Each with the kinds that it needs: most texts have few of them."""
 
 # An enumeration of parts, and where a new clause begins instead: with a verb, or without an end behind the part.
@@ -100,9 +100,9 @@ class _Reader:
 
     def deny_directly(self) -> None:
         """What stands behind its denial: no eyebrows, not the nose, nothing wrong with the ears."""
-        kinds, parts = self.kinds, self.parts
+        kinds, parts, present = self.kinds, self.parts, set(self.kinds)
         for cues, pattern in _DIRECT:
-            for cue in pattern.finditer(kinds) if any(kind in kinds for kind in cues) else ():
+            for cue in () if cues.isdisjoint(present) else pattern.finditer(kinds):
                 first = kinds.index(PART, cue.end())
                 if pattern in (_NONE, _LESS) and kinds[first + 1 : first + 2] == "w" and not parts[first].plural:
                     continue  # no skin texture: it is the texture that lacks
@@ -116,7 +116,7 @@ class _Reader:
                     self.clearing.add(self.sentence(cue.start()))
                 for i in denied:
                     parts[i].verdict = parts[i].verdict or CLEARED
-        for cue in _OPPOSED.finditer(kinds):
+        for cue in _OPPOSED.finditer(kinds) if "x" in present else ():
             self.opposed.update(self.listed(kinds.index(PART, cue.end())))
 
     def judge(self) -> None:
@@ -125,6 +125,7 @@ class _Reader:
         marks = [i for i, kind in enumerate(kinds) if kind in ".|uhv"]
         mark, begin, inside = 0, 0, False  # where the next subject may begin, and whether that is inside a clause
         subjects: list[int] = []  # of the last judgement
+        opinions = "K" in kinds
         last, crossed = 0, False
         for found in _JUDGEMENT.finditer(kinds):
             i = found.start()
@@ -146,7 +147,7 @@ class _Reader:
             own = self.subjects(begin, start, inside)
             if own is None:  # "... and looks odd", "It looks odd"
                 own = [] if crossed and "I" not in kinds[max(begin, start - 3) : i] else subjects
-            turned = bool(_OPINION.search(kinds, max(begin - 4, start - _REACH, 0), start + 1))
+            turned = opinions and bool(_OPINION.search(kinds, max(begin - 4, start - _REACH, 0), start + 1))
             if turned or (own and self.direct.issuperset(own)):
                 said = MISSING if kinds[i] == "V" else -said if said != MISSING else said
             self.give(own, said)
@@ -192,7 +193,7 @@ class _Reader:
         begin = max(begin, start + 1 - _REACH)
         region = self.kinds[begin : start + 1]
         if PART not in region:
-            return None if not region.strip("acj,|I.dvD") else []
+            return [] if region.strip("acj,|I.dvD") else None
         if region[-1] == "c" and inside:
             return None
         skipped: set[int] = set()
@@ -234,10 +235,13 @@ class _Reader:
                 self.parts[k].verdict = self.parts[before[0]].verdict if before else 0
 
 
+_CUES = frozenset("nNLMGUVBxhRFD")
+
+
 def assign(reading: Reading) -> None:
     """Sets the verdicts of a text's parts."""
     kinds = "".join(reading.kinds)
-    if any(kind in kinds for kind in "nNLMGUVBxhRFD"):
+    if not _CUES.isdisjoint(kinds):
         reader = _Reader(reading.parts, kinds)
         reader.deny_directly()
         reader.judge()

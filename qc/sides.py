@@ -33,13 +33,16 @@ _PLACED = re.compile(r"P(?=[pqe]{1,2}d?[lr][wa]{0,2}P)")
 _GOOD = re.compile(r"[vn]a{0,3}r(?=[,.|c]|$)")
 
 
+_CUES = frozenset(_SIDE)
+
+
 def assign(reading: Reading) -> None:
     """Sets the sides of a text's parts.
 
     A "right one" that stands for a further part becomes a part itself, and the "right" of "looks right" a judgement.
     """
     kinds, parts = "".join(reading.kinds), reading.parts
-    if not any(kind in kinds for kind in "lroO"):
+    if _CUES.isdisjoint(kinds):
         return
     used: set[int] = set()
     for found in _LEFT_AND_RIGHT.finditer(kinds):

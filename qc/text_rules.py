@@ -76,7 +76,7 @@ def name(annotation: Annotation, context: Context) -> Evidence | None:
     text = context.text
     spans = [
         match.span(1)
-        for match in _NAME.finditer(text)
+        for match in (_NAME.finditer(text) if _CAPITAL.search(text) else ())
         if not any(w.lower() in known for w in re.findall(r"\w+", match[1]))
     ]
     if len(spans) > 1 and sum(map(str.istitle, head := text[:4096].split())) > len(head) / 2:
@@ -123,8 +123,9 @@ _LINK = re.compile(
     re.I | re.ASCII,
 )
 _NUMBER = re.compile(rf"{_APART}[+(]?\d(?:[\s().-]{{0,2}}\d){{7,24}}(?![A-Za-z0-9_])")
+_CAPITAL = re.compile(r"[A-Z](?<=[\w,;)]\s.)")  # not of the first word of a sentence; most texts have none
 _NAME = re.compile(
-    r"(?<=[\w,;)]\s)"  # not the first word of a sentence
+    r"(?<=[\w,;)]\s)"
     r"((?:Mr|Mrs|Ms|Dr|Prof)\.?\s[A-Z][a-z]{1,20}"
     r"|[A-Z][a-z]{1,20}\s(?:[A-Z]\.\s|(?:de|van|von|di)\s)?[A-Z][a-z]{1,20}"
     r"|(?<=like\s)[A-Z][a-z]{2,20})\b"

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from itertools import pairwise, product
+from itertools import product
 from typing import Any
 
 from mmtt_build.errors import ConfigError
@@ -137,16 +137,15 @@ class Phrases:
 
     Attributes:
         pattern: finds them in a folded text.
-        openings: the first two words of each, or its only one: a text with none of these needs no search.
+        needed: the longest word of each: a text with none of these needs no search.
     """
 
     pattern: re.Pattern[str]
-    openings: frozenset[Phrase]
+    needed: frozenset[str]
 
     def find(self, folded: spelling.Folded) -> list[tuple[int, int]]:
         """Start and end of each in a folded text."""
-        texts = folded.words[0]
-        if self.openings.isdisjoint(pairwise(texts)) and self.openings.isdisjoint(zip(texts, strict=True)):
+        if self.needed.isdisjoint(folded.words[0]):
             return []
         return [match.span() for match in self.pattern.finditer(folded.text)]
 
@@ -160,7 +159,7 @@ def phrases(kind: str) -> list[Phrases]:
         han = re.match(f"[{spelling.HAN}]", entries[0][0])
         spelled = "|".join(("" if han else r"[\s_-]{1,3}").join(map(re.escape, entry)) for entry in entries)
         pattern = re.compile(f"(?:{spelled})" if han else rf"\b(?:{spelled})\b")
-        found.append(Phrases(pattern, frozenset(entry[:2] for entry in entries)))
+        found.append(Phrases(pattern, frozenset(max(entry, key=len) for entry in entries)))
     return found
 
 
