@@ -93,6 +93,6 @@ def find(workspace: Workspace, names: list[str]) -> list[dict[str, Any]]:
     for name in names:
         if name not in there:
             near = get_close_matches(name, answers["annotation_id"].to_pylist(), n=3)
-            meant = f"did you mean {', '.join(near)}?" if near else "the tables annotations and submissions have the ids"
+            meant = f"did you mean {', '.join(near)}?" if near else "tables annotations and submissions have the ids"
             raise ConfigError(f"no answer {name!r}", meant)
     return [there[name] for name in names]
