@@ -244,7 +244,8 @@ SENT_BACK = pa.schema(
         ("annotator", pa.string()),
         ("reasons", pa.list_(pa.string())),  # as the annotator reads them
         ("rules", pa.list_(pa.string())),
-        ("status", pa.string()),  # pending (written before the server is asked) | sent
+        # pending (written before the server is asked) | sent | dropped (the annotator was faster)
+        ("status", pa.string()),
         ("by", pa.string()),  # a person, or "watch"
         ("at", pa.timestamp("us", "UTC")),
     ]

@@ -18,7 +18,7 @@ from annotation.page.answer import Answer, BadResult, aliases, read
 from mmtt_build.errors import ConfigError
 from mmtt_build.records import SIZE
 
-__all__ = ["KEYS", "LANGUAGES", "PROJECT", "Answer", "BadResult", "config", "read", "task"]
+__all__ = ["KEYS", "LANGUAGES", "NOTES", "NOTICE", "PROJECT", "Answer", "BadResult", "config", "read", "task"]
 
 LANGUAGES = ("en", "zh")
 KEYS = {
@@ -27,6 +27,11 @@ KEYS = {
     "hair": "i", "wrinkle": "w", "freckle": "k", "scar": "r", "dimple": "o",
 }  # fmt: skip
 """The key that ticks a label; with shift the left one of a pair."""
+
+NOTICE = "notice"
+"""Key of a task's data: why it came back to its annotator."""
+NOTES = ("note", NOTICE)
+"""Keys of a task's data that only some tasks have, and keep."""
 
 PROJECT = {
     "enable_empty_annotation": True,  # else Submit is grey without a word; the page's own messages say what is missing

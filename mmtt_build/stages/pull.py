@@ -8,7 +8,7 @@ other submissions than we do. `mmtt_build.stages.receive` says what becomes of w
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,11 +31,12 @@ WHOLE = 0.4
 Items = dict[str, submissions.Submitted]
 
 
-def pull(workspace: Workspace) -> Summary:
+def pull(workspace: Workspace, *, only: Collection[str] | None = None) -> Summary:
     """Brings what is new on the server into the tables.
 
     Args:
         workspace: whose tasks.
+        only: titles of the projects to look into; None takes all.
 
     Raises:
         ServerError: there is no server, or it does not do what it is asked; pulling again goes on.
@@ -44,7 +45,8 @@ def pull(workspace: Workspace) -> Summary:
     desk = Desk(workspace)
     titles: dict[str, set[str]] = defaultdict(set)
     for row in desk.of_task.values():
-        titles[row["annotator"]].add(row["project"])
+        if only is None or row["project"] in only:
+            titles[row["annotator"]].add(row["project"])
     with session.session(connection, "mmtt annotate pull") as client:
         found = tasks.projects(client, (title for of in titles.values() for title in of))
         desk.summary.missing = sorted(set().union(*titles.values()) - set(found))

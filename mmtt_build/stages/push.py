@@ -237,7 +237,7 @@ def alone(workspace: Workspace) -> Iterator[None]:
 def _pending(workspace: Workspace, tasked: set[str]) -> list[Pair]:
     """Usable forgeries without a task and without a person's answer."""
     annotations = workspace.annotations.read(["forgery_id", "answer", "origin"])
-    gone = pc.is_in(annotations["answer"], pa.array(["deleted", "unreadable"]))
+    gone = pc.is_in(annotations["answer"], pa.array(["deleted", "unreadable", "sent-back"]))
     answered = annotations.filter(pc.and_(pc.equal(annotations["origin"], "human"), pc.invert(gone)))
     done = tasked | set(answered["forgery_id"].to_pylist())
     made = set(workspace.forgeries.keys(status="ok").to_pylist())

@@ -5,7 +5,8 @@ so they cannot reach a release. A submission is known by its task and Label Stud
 of its last change is another one.
 
 Of several answers to one task one counts: the one of whom it was given to, and else the first. What came to a task that
-was withdrawn before does not count. Both are kept, with the reason, and so is what was deleted on the server.
+was withdrawn before does not count. Both are kept, with the reason, and so is what was deleted on the server, or went
+back to its annotator (`mmtt_build.stages.send_back`): the repaired text is another submission of the same task.
 
 How long a pair was looked at, `observation_s`, is by the server's clock where the guard keeps a log: from the first
 sight of the task to its submission. Without the log it is `lead_time`, which a browser claims. In both cases it is at
@@ -38,7 +39,10 @@ GONE = "user-gone"
 SKEW = timedelta(minutes=5)
 """Clocks that differ by more are worth a warning."""
 
+SENT_BACK = "sent-back"
 _COUNT = ("ok", "second")
+_GONE = ("deleted", SENT_BACK)
+"""Not on the server any more."""
 _OF_ANNOTATION = (
     "annotation_id", "description", "language", "labels", "annotator", "observation_s", "origin",
 )  # fmt: skip
@@ -51,7 +55,8 @@ class Summary:
     Attributes:
         new: submissions by kind.
         changed: submissions that were known and are different now.
-        deleted: submissions that are gone from the server.
+        deleted: submissions that are gone from the server, and did not go back to their annotator.
+        fresh: ids of those that are new or changed, and count.
         reasons: submissions that are kept and not used, by reason.
         warnings: of submissions that are used, by what is odd about them.
         missing: titles of projects that are not on the server; what came from them before is kept.
@@ -60,6 +65,7 @@ class Summary:
     new: Counter[str] = field(default_factory=Counter)
     changed: int = 0
     deleted: int = 0
+    fresh: list[str] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     missing: list[str] = field(default_factory=list)
@@ -136,7 +142,7 @@ class Desk:
         """Per project what is in the tables from the server, and was there at the last look: the last change by id."""
         found: dict[str, dict[str, datetime]] = defaultdict(dict)
         for name, known in self._known.items():
-            if known.status != "deleted" and known.source == SERVER:
+            if known.status not in _GONE and known.source == SERVER:
                 found[known.project][name] = known.updated_at
         return found
 
@@ -151,7 +157,7 @@ class Desk:
             return True
         if source == FILE:
             return item.updated_at > known.updated_at
-        return known.status == "deleted" or known.source == FILE or known.updated_at != item.updated_at
+        return known.status in _GONE or known.source == FILE or known.updated_at != item.updated_at
 
     def expect(self, annotator: str, times: Collection[datetime]) -> None:
         """Tells when an annotator submitted what is about to come: it bounds the time spent on what came after."""
@@ -172,14 +178,28 @@ class Desk:
         for annotator, moments in times.items():
             self.expect(annotator, moments)
         rows = {name: self._row(name, arrival) for name, arrival in zip(names, arrivals, strict=True)}
-        old = self._stored(gone)
-        rows |= {name: row | {"status": "deleted", "reason": "deleted on the server"} for name, row in old.items()}
+        rows |= self._gone(gone)
         for name, row in rows.items():
             self._note(name, row)
         rows |= self._rank({row["task_id"] for row in rows.values() if row["kind"]}, rows)
-        self._store(list(rows.values()))
+        self._store(list(rows.values()), {name for name in rows if before.get(name, row)})
         for name, row in rows.items():
             self._count(row, name in before, before.get(name))
+
+    def _gone(self, names: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Rows, as they are now, of what is gone from the server."""
+        rows = self._stored(names)
+        back = self.workspace.sent_back.read(["annotation_id", "status", "reasons"]).to_pylist() if rows else []
+        went = {row["annotation_id"]: "; ".join(row["reasons"]) for row in back if row["status"] != "dropped"}
+        return {
+            name: row
+            | (
+                {"status": SENT_BACK, "reason": went[name]}
+                if name in went
+                else {"status": "deleted", "reason": "deleted on the server"}
+            )
+            for name, row in rows.items()
+        }
 
     def _annotator(self, name: str, arrival: Arrival) -> str:
         if arrival.annotator is not None:
@@ -272,7 +292,7 @@ class Desk:
         found = table.filter(pc.is_in(table["annotation_id"], pa.array(sorted(names), pa.string())))
         return {row["annotation_id"]: row for row in found.to_pylist()}
 
-    def _store(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _store(self, rows: Sequence[Mapping[str, Any]], known_before: Collection[str]) -> None:
         described = [row for row in rows if row["kind"] == Kind.PAIR]
         names = pa.array([row["annotation_id"] for row in described], pa.string())
         there = self.workspace.annotations.keys() if described else pa.chunked_array([[]], pa.string())
@@ -283,7 +303,7 @@ class Desk:
             for row in described
             if row["status"] not in ("second", "withdrawn") or row["annotation_id"] in known
         ]
-        self._withdraw_verdicts(known)
+        self._withdraw_verdicts(known_before)
         self.workspace.annotations.append(made)
         self.workspace.submissions.append(rows)  # last: what is here is in the other tables, too
 
@@ -305,10 +325,12 @@ class Desk:
 
     def _count(self, row: Mapping[str, Any], came: bool, before: _Known | None) -> None:
         summary, status = self.summary, row["status"]
-        if status == "deleted":
-            summary.deleted += 1
+        if status in _GONE:
+            summary.deleted += status == "deleted"
             return
-        if status != "ok":
+        if status == "ok":
+            summary.fresh.append(row["annotation_id"])
+        else:
             summary.reasons[row["reason"]] += 1
         if came and before is None:
             summary.new[row["kind"] or status] += 1

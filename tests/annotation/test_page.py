@@ -76,7 +76,7 @@ def test_every_variable_of_the_page_is_in_the_task():
     data = page.task("p", pristine="a", forged="b", mask="c")
     for blind in (False, True):
         used = set(re.findall(r"\$(\w+)", page.config(blind=blind)))
-        assert used - {"note"} == set(data) - {"pair_id"}  # the note is of single tasks, and may be absent
+        assert used - set(page.NOTES) == set(data) - {"pair_id"}  # notes are of single tasks, and may be absent
 
 
 def test_the_blind_pass_shows_one_image_until_it_is_answered():

@@ -1,8 +1,9 @@
 """The middleware: roles, limits and the served-at log, around Label Studio's own views.
 
-Superusers pass untouched. Beside the package's addresses it has three of its own: `/mmtt/page.js` (the counter and keys
-of the page), `/mmtt/wait?task=N` (what is still owed on a task) and, for superusers, `/mmtt/served?since=T` (the log as
-JSON lines), `/mmtt/changed` (where annotations changed last, as JSON lines) and `/mmtt/about`.
+Superusers pass untouched. Beside the package's addresses it has some of its own: `/mmtt/page.js` (the counter and keys
+of the page), `/mmtt/wait?task=N` (what is still owed on a task, and what came back) and, for superusers,
+`/mmtt/served?since=T` (the log as JSON lines), `/mmtt/changed` (where annotations changed last, as JSON lines),
+`/mmtt/return` (sends a submission back) and `/mmtt/about`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from jwt_auth.auth import TokenAuthenticationPhaseout  # type: ignore[import-not
 from rest_framework.exceptions import APIException  # type: ignore[import-not-found]
 from tasks.models import Annotation, Task  # type: ignore[import-not-found]
 
-from . import TESTED, changed, limits, roles
+from . import TESTED, changed, limits, returned, roles
 from .served import Served, Taken
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ class Guard:
         claim = getattr(request, "mmtt_claim", None)
         if claim and response.status_code >= 400:
             self.served.release(*claim)
+        elif claim:
+            returned.answered(claim[1])
         if annotator is None or response.status_code != 200 or response.streaming:
             return response
         kind = response.get("Content-Type", "")
@@ -132,7 +136,10 @@ class Guard:
         if request.path == "/mmtt/wait" and annotator is not None and request.GET.get("task", "").isdecimal():
             spent = self.served.spent(annotator.id, int(request.GET["task"]), time.time())
             left = 0.0 if spent is None else max(0.0, self.limits.seconds - spent)
-            return JsonResponse({"left": left, "seconds": self.limits.seconds, "words": self.limits.words})
+            back = [one for one in returned.waiting(annotator) if one["task"] != int(request.GET["task"])]
+            return JsonResponse(
+                {"left": left, "seconds": self.limits.seconds, "words": self.limits.words, "returned": back}
+            )
         user = _user(request)
         if user is not None and user.is_superuser:
             if request.path == "/mmtt/about":
@@ -141,7 +148,25 @@ class Guard:
                 return _lines(self.served.rows(float(request.GET.get("since", 0))))
             if request.path == "/mmtt/changed":
                 return _lines(changed.changed())
+            # Another site's page could send a session's cookie along, and no header.
+            if request.path == "/mmtt/return" and request.method == "POST" and "Authorization" in request.headers:
+                return self._return(request)
         return _refuse(404, "not found")
+
+    def _return(self, request: Any) -> Any:
+        try:
+            body = json.loads(request.body)
+            number, notice = int(body["annotation"]), str(body["notice"])
+            at = datetime.fromisoformat(body["updated_at"])
+        except (ValueError, TypeError, KeyError):
+            return _refuse(400, "needs annotation, updated_at and notice")
+        try:
+            returned.give_back(self.served, number, at, notice, time.time())
+        except returned.Gone:
+            return _refuse(410, "this annotation is gone")
+        except returned.Changed:
+            return _refuse(409, "this annotation is another one now")
+        return HttpResponse(status=204)
 
 
 def _user(request: Any) -> Any:

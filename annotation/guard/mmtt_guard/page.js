@@ -3,7 +3,7 @@
   const WORD = /[\u3400-\u9fff\uf900-\ufaff]|[^\s\u3400-\u9fff\uf900-\ufaff\u3001-\u303f\uff01-\uff0f\uff1a-\uff20]+/g;
   const SAYS = {
     en: {
-      words: "words", wait: "s to look", ready: "ready: Ctrl+Enter", done: "done",
+      words: "words", wait: "s to look", ready: "ready: Ctrl+Enter", done: "done", back: "came back: open",
       keys: "1 2 3 view · Space hold · Z zoom · ←↑↓→ move · / write · Esc leave · Alt+1 in text",
       early: "Not sent: look a little longer.", long: "Not sent: the text is too long.",
       away: "Not sent: the server does not answer. What you wrote is kept; try again.",
@@ -12,7 +12,7 @@
       other: "Not sent: the server refused it",
     },
     zh: {
-      words: "字", wait: "秒后可提交", ready: "可以提交：Ctrl+Enter", done: "已完成",
+      words: "字", wait: "秒后可提交", ready: "可以提交：Ctrl+Enter", done: "已完成", back: "个被退回：打开",
       keys: "1 2 3 视图 · 空格 对比 · Z 缩放 · ←↑↓→ 移动 · / 写字 · Esc 离开 · 输入时加 Alt",
       early: "未提交：请再多看一会儿。", long: "未提交：文字太长。",
       away: "未提交：服务器没有响应。文字已保留，请重试。",
@@ -27,7 +27,8 @@
   const seen = (selector) => Boolean(find(selector)?.offsetParent);
   const SENT = /\/api\/(tasks\/\d+\/(annotations|drafts)|annotations\/\d+|drafts\/\d+)/;
   const ZOOM = "mmtt-zoom";
-  let task = null, owed = null, held = null, note = null, done = "";
+  const BACK_MS = 5000; // by then the one before was judged, and has perhaps come back
+  let task = null, owed = null, held = null, note = null, done = "", back = [];
   document.documentElement.classList.add("mmtt-keys");
 
   const says = () => SAYS[find(".pair.zh") ? "zh" : "en"];
@@ -39,8 +40,9 @@
       .then((found) => { if (found) done = `${found.finished_task_number} / ${found.task_number}`; });
     const answer = await fetch(`/mmtt/wait?task=${asked}`);
     if (!answer.ok || asked !== task) return;
-    const { left, words } = await answer.json();
+    const { left, words, returned } = await answer.json();
     owed = { until: performance.now() + 1000 * left, words };
+    back = returned;
   };
   const left = () => (owed ? Math.max(0, Math.ceil((owed.until - performance.now()) / 1000)) : 0);
   const count = () => {
@@ -98,7 +100,15 @@
       shown.id = "mmtt-done";
       document.body.append(shown);
     }
-    shown.textContent = done && `${done} ${says().done}`;
+    const now = done && `${done} ${says().done}`;
+    if (shown.dataset.now === `${now} ${back.length}`) return; // a link that is drawn anew under the mouse is not clicked
+    shown.dataset.now = `${now} ${back.length}`;
+    shown.textContent = now;
+    if (!back.length) return;
+    const link = document.createElement("a");
+    link.textContent = `${back.length} ${says().back}`;
+    link.href = `/projects/${back[0].project}/data?labeling=1`; // where it is the next
+    shown.append(" · ", link);
   };
 
   const draw = () => {
@@ -107,6 +117,7 @@
     if (now && now !== task) { // while it sends, the editor takes the page away
       [task, owed, note] = [now, null, null];
       ask();
+      setTimeout(ask, BACK_MS);
     }
     drawDone(page);
     if (!page) return;

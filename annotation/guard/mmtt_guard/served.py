@@ -15,7 +15,8 @@ from typing import Any
 _TABLE = """CREATE TABLE IF NOT EXISTS served (
     user INTEGER NOT NULL, task INTEGER NOT NULL, served_at REAL NOT NULL, submitted_at REAL, PRIMARY KEY (user, task)
 ) WITHOUT ROWID"""
-
+_RETURNED = "CREATE TABLE IF NOT EXISTS returned (user INTEGER NOT NULL, submitted_at REAL NOT NULL)"
+"""When what went back to its annotator was submitted: it still bounds the time spent on what came after."""
 
 ON_ITS_WAY_S = 60.0
 """A submission that is this old and has led to no annotation never will: the server was stopped amid it, or the
@@ -35,7 +36,9 @@ class Served:
         with self._open() as log:
             log.execute("PRAGMA journal_mode=WAL")
             log.execute(_TABLE)
+            log.execute(_RETURNED)
             log.execute("CREATE INDEX IF NOT EXISTS submitted ON served (user, submitted_at)")
+            log.execute("CREATE INDEX IF NOT EXISTS returned_submitted ON returned (user, submitted_at)")
 
     def mark(self, user: int, task: int, now: float) -> None:
         """Notes that a task was served; only the first time counts."""
@@ -86,6 +89,15 @@ class Served:
                 (user, task, claimed),
             )
 
+    def forget(self, user: int, task: int, now: float) -> None:
+        """Lets the wait on a task begin anew, at its next sight: what was submitted of it goes back."""
+        with self._open() as log:
+            log.execute(
+                "INSERT INTO returned SELECT user, ifnull(submitted_at, ?) FROM served WHERE user = ? AND task = ?",
+                (now, user, task),
+            )
+            log.execute("DELETE FROM served WHERE user = ? AND task = ?", (user, task))
+
     def rows(self, since: float) -> Iterator[dict[str, Any]]:
         """What was served or submitted from a time on, in no order."""
         with self._open() as log:
@@ -105,5 +117,8 @@ def _spent(log: sqlite3.Connection, user: int, task: int, now: float) -> float |
         return 0.0
     if row[1] is not None:
         return None
-    (last,) = log.execute("SELECT max(submitted_at) FROM served WHERE user = ?", (user,)).fetchone()
-    return max(0.0, now - max(row[0], last or 0.0))
+    lasts = (
+        log.execute(f"SELECT max(submitted_at) FROM {table} WHERE user = ?", (user,)).fetchone()[0]
+        for table in ("served", "returned")
+    )
+    return max(0.0, now - max(row[0], *(last or 0.0 for last in lasts)))
