@@ -186,8 +186,10 @@ def _begin(
     data = make(missing)
     stale = [name for name in wanted.tasks if name in there and not fits(name, there[name].data)]
     for name, right in zip(stale, make(stale), strict=True):
-        if right != there[name].data:
-            client.tasks.update(id=str(there[name].number), data=dict(right))
+        before = there[name].data
+        right = {**right, **{key: before[key] for key in page.NOTES if key in before}}
+        if right != before:
+            client.tasks.update(id=str(there[name].number), data=right)
     changes.mended += len(stale)
     step(len(wanted.tasks) - len(missing))
     return _Project(number, wanted, len(there) - removed, missing, data)
