@@ -15,7 +15,7 @@ import re
 from bisect import bisect
 
 from mmtt_build.parts import LABELS
-from qc.lexicon import PART
+from qc.lexicon import PART, PLAIN
 from qc.words import Part, Reading
 
 CLAIMED, CLEARED, MISSING = 1, -1, -2
@@ -36,12 +36,13 @@ _NOT_SEEN = re.compile(rf"B[wvVa]{{0,2}}n[vV]{{1,2}}(?=[pq]{_NEAR}{{0,3}}P)")  #
 _LESS = re.compile(r"M(?=[dwaelroOsGTV]{0,3}P)")  # the missing eyebrow
 _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
+_LISTED = re.compile(r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)")  # looks real: ears, hair
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}P)")
 _AS_DO = re.compile(rf"A(?={_NEAR}{{0,3}}P)")
 
 _DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
     ("NL", _NONE), ("nN", _NO_FLAW), ("N", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("n", _NOT_SEEN),
-    ("M", _LESS), ("U", _INTACT), ("GU", _GOOD_ONES),
+    ("M", _LESS), ("U", _INTACT), ("GU", _GOOD_ONES), ("GU", _LISTED),
 ))  # fmt: skip
 """Each with the kinds that it needs: most texts have few of them."""
 
@@ -53,11 +54,13 @@ _CLOSED = re.compile(r"[VaA]?(?:[,.|cj]|$)")
 _OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
 _RELATIVE = re.compile(r"(?:I|[Pw]d)a?$")
 _RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
+_RELATIVE_SUBJECT = re.compile(r"[wB][dI]d[laroOwGB]{0,3}P(?=[aT]{0,2}[uw])")  # a shadow that the nose should cast
+_EDGE = re.compile(r"E[waV]{0,2}[pqe]{1,2}[dwalroOe]{0,4}$")  # the edge of the
 
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" are some, too.
 _JUDGEMENT = re.compile(r"[GUFBMV]|na?h?a{0,2}(?=[,.|]|$)|[DN](?=[,.|]|$)")
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
-_OPINION = re.compile(r"[nT][aI]{0,2}K")  # I do not think that
+_OPINION = re.compile(r"[nT][aI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
 _REACH = 80  # words that a judgement looks back for its subject
 
@@ -65,8 +68,9 @@ _REACH = 80  # words that a judgement looks back for its subject
 class _Reader:
     """One pass over the judgements of a text."""
 
-    def __init__(self, parts: dict[int, Part], kinds: str) -> None:
-        self.parts, self.kinds = parts, kinds
+    def __init__(self, parts: dict[int, Part], exact: str) -> None:
+        self.parts, self.exact = parts, exact
+        self.kinds = kinds = exact.translate(PLAIN)
         self.places = [i for i, kind in enumerate(kinds) if kind == PART]
         self.stops = [i for i, kind in enumerate(kinds) if kind == "."]
         self.direct: set[int] = set()  # parts whose cue stands before them
@@ -108,9 +112,9 @@ class _Reader:
                     continue  # no skin texture: it is the texture that lacks
                 denied = self.listed(first)
                 self.direct.update(denied)
-                if pattern in (_LESS, _INTACT, _GOOD_ONES) or kinds[cue.start()] == "L":
+                if pattern in (_LESS, _INTACT, _GOOD_ONES, _LISTED) or kinds[cue.start()] == "L":
                     self.fixed.update(denied)
-                if pattern in (_NO_FLAW, _LESS, _INTACT, _GOOD_ONES, _NOT_SEEN):
+                if pattern in (_NO_FLAW, _LESS, _INTACT, _GOOD_ONES, _LISTED, _NOT_SEEN):
                     self.consumed.update(range(cue.start(), cue.end()))
                 if pattern in (_NO_FLAW, _NOT_SEEN):
                     self.clearing.add(self.sentence(cue.start()))
@@ -125,7 +129,7 @@ class _Reader:
         marks = [i for i, kind in enumerate(kinds) if kind in ".|uhv"]
         mark, begin, inside = 0, 0, False  # where the next subject may begin, and whether that is inside a clause
         subjects: list[int] = []  # of the last judgement
-        opinions = "K" in kinds
+        opinions = "K" in kinds or "Q" in kinds
         last, crossed = 0, False
         for found in _JUDGEMENT.finditer(kinds):
             i = found.start()
@@ -150,6 +154,8 @@ class _Reader:
             turned = opinions and bool(_OPINION.search(kinds, max(begin - 4, start - _REACH, 0), start + 1))
             if turned or (own and self.direct.issuperset(own)):
                 said = MISSING if kinds[i] == "V" else -said if said != MISSING else said
+            if self.exact[i] == "S":
+                own = [k for k in own if not self.is_edge(k)]  # a sharp edge is no praise
             self.give(own, said)
             begin, inside, crossed = found.end(), True, False
             subjects, last = own or subjects, said or last
@@ -200,7 +206,8 @@ class _Reader:
         if inside and (object_ := _OBJECT.match(region)):
             skipped.add(begin + object_.end() - 1)
         skipped.update(begin + relative.end() - 1 for relative in _RELATIVE_OBJECT.finditer(region))
-        parts = [begin + k for k, kind in enumerate(region) if kind == PART]
+        inner = {begin + relative.end() - 1 for relative in _RELATIVE_SUBJECT.finditer(region)}
+        parts = [k for k, kind in enumerate(region, begin) if kind == PART and k not in inner]
         if parts and parts[-1] in self.opposed and "I" in self.kinds[parts[-1] : start + 3]:
             return parts[-1:]  # unlike the eyes, which are sharp
         parts = [k for k in parts if k not in self.fixed and k not in self.opposed]
@@ -217,6 +224,11 @@ class _Reader:
                 part.verdict = MISSING if self.is_head(k) else part.verdict
             elif part.verdict != MISSING and (said == CLAIMED or part.verdict == 0):
                 part.verdict = said
+
+    def is_edge(self, at: int) -> bool:
+        """Whether a part only says whose edge it is: the edge of the cheek, the cheek's edge."""
+        exact = self.exact
+        return exact[at + 1 : at + 2] == "E" or bool(_EDGE.search(exact, max(at - 8, 0), at))
 
     def is_head(self, at: int) -> bool:
         """Whether a part is what its phrase is about: the skin is not in "texture of the skin" or "skin texture"."""
@@ -235,14 +247,13 @@ class _Reader:
                 self.parts[k].verdict = self.parts[before[0]].verdict if before else 0
 
 
-_CUES = frozenset("nNLMGUVBxhRFD")
+_CUES = frozenset("nZNLMGSUVBxhRFD")
 
 
 def assign(reading: Reading) -> None:
     """Sets the verdicts of a text's parts."""
-    kinds = "".join(reading.kinds)
-    if not _CUES.isdisjoint(kinds):
-        reader = _Reader(reading.parts, kinds)
+    if not _CUES.isdisjoint(reading.kinds):
+        reader = _Reader(reading.parts, "".join(reading.kinds))
         reader.deny_directly()
         reader.judge()
         reader.resolve()

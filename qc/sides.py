@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from qc.lexicon import PART
+from qc.lexicon import PART, PLAIN
 from qc.words import Part, Reading
 
 PAIRED = frozenset({"eye", "pupil", "ear", "cheek", "eyebrow"})
@@ -24,7 +24,9 @@ _BEFORE = re.compile(r"[lroO](?=([wadeBGUTVM]{0,4}P|[wa]{0,2}s[wa]?[peq]{0,2}[dw
 _AFTER = re.compile(
     r"P(?:p[dw]{0,2}([lr])s?+(?![waesBG]{0,3}P|p)|q[dw]{0,2}([lroO])s?+(?![waesBG]{0,3}P|[pe]{1,2}[dwa]{0,3}P))"
 )
+_NEITHER = re.compile(r"Z([waBG]{0,2}P)(?!j)")  # neither ear, but not "neither ear nor nose"
 _BESIDE = re.compile(r"P(?:,?e?([lr])(?=[,.|vhnNBMG]|$)|([lr])(?=w)(?!.{0,4}[lr]))")  # the cheek (left) is darker
+_COUNT = re.compile("[hv]a?2")  # has two pupils: that is their number
 _AT_THE_END = re.compile(r"q[dw]{0,2}([lr])s?+(?=[,.|c]|$)")  # the cheek is darker on the left
 _IN_FRONT = re.compile(r"(?:^|[.|,])q[dw]{0,2}([lr])s?+(?:pd?w)?,")  # on the left, the cheek is darker
 _ONE = re.compile(r"[lr](?:1|(?<=d.)(?=[vhu,.|cjnLNMa]|$)|(?<=[,.|v].)(?=[vh])|(?<=^.)(?=[vh]))")
@@ -33,7 +35,7 @@ _PLACED = re.compile(r"P(?=[pqe]{1,2}d?[lr][wa]{0,2}P)")
 _GOOD = re.compile(r"[vn]a{0,3}r(?=[,.|c]|$)")
 
 
-_CUES = frozenset(_SIDE)
+_CUES = frozenset("lroO2Z")
 
 
 def assign(reading: Reading) -> None:
@@ -41,10 +43,16 @@ def assign(reading: Reading) -> None:
 
     A "right one" that stands for a further part becomes a part itself, and the "right" of "looks right" a judgement.
     """
-    kinds, parts = "".join(reading.kinds), reading.parts
-    if _CUES.isdisjoint(kinds):
+    parts = reading.parts
+    if _CUES.isdisjoint(reading.kinds):
         return
-    used: set[int] = set()
+    exact = "".join(reading.kinds)
+    kinds = exact.translate(PLAIN)
+    used = {found.end() - 1 for found in _COUNT.finditer(exact)}
+    for found in _NEITHER.finditer(exact):
+        part = parts[found.end(1) - 1]
+        if part.label in PAIRED and not part.plural:
+            part.side = "both"
     for found in _LEFT_AND_RIGHT.finditer(kinds):
         parts[found.end(1) - 1].side = "both"
         used.update(range(*found.span()))

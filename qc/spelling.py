@@ -23,7 +23,7 @@ _QUOTES = dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc\u00b4`", "'")
 _ZERO_WIDTH_SPACE = "\u200b"  # the one invisible mark that stands between words
 
 _WORD = re.compile(
-    rf"([{HAN}]|[^\W_{HAN}]+(?:'(?:t|re|ve|ll|d|m)\b)?"
+    rf"([{HAN}]|[^\W_{HAN}]+(?:'(?:t|re|ve|ll|d|m)\b|-(?:like|shaped)\b)?"
     r"|[.!?](?!\d)|[;:。]|\n[^\S\n]*\n|[,()\[\]、—–]|\s-+(?=\s)|[&/+])"
 )
 _POSSESSIVE = re.compile(r"'s\b")

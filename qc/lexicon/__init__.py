@@ -22,17 +22,20 @@ from mmtt_build.parts import LABELS
 from qc import spelling
 
 KINDS = {
-    "left": "l", "right": "r", "both": "o", "each": "O", "side": "s", "one": "1",
+    "left": "l", "right": "r", "both": "o", "two": "2", "each": "O", "side": "s", "edge": "E", "one": "1",
     "determiner": "d", "adverb": "a", "preposition": "p", "place": "q", "and": "c", "or": "j",
     "copula": "v", "have": "h", "verb": "u", "reach": "R", "pronoun": "I",
-    "linker": "e", "compare": "C", "opinion": "K",
-    "not": "n", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "untouched": "U", "bad": "B",
-    "fit": "F", "do": "D",
+    "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
+    "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "sharp": "S",
+    "untouched": "U", "bad": "B", "fit": "F", "do": "D",
     "weaken": "T", "opposed": "x", "as_do": "A", "contrast": "|",
 }  # fmt: skip
 """One letter per kind of cue, so that a sentence is a string and a rule of grammar a pattern over it."""
 
 PART, OTHER = "P", "w"
+
+PLAIN = str.maketrans({KINDS["two"]: "o", KINDS["edge"]: "s", KINDS["sharp"]: "G", KINDS["neither"]: "n"})
+"""Kinds that only a few rules tell from wider ones."""
 
 Phrase = tuple[str, ...]
 

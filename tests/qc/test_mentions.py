@@ -20,7 +20,7 @@ from qc.mentions import Mention, labels, mentions
 SENTENCES = [
     json.loads(line) for line in (Path(__file__).parent / "descriptions.jsonl").read_text("utf-8").splitlines()
 ]
-"""Three sets, each written before the matcher was tried on it; "first" is what it was made with."""
+"""Sets, each written before the matcher was tried on it; "first" is what it was made with."""
 
 
 @dataclass
@@ -77,7 +77,7 @@ def test_precision_and_recall_of_every_label(capsys: pytest.CaptureFixture[str])
     with capsys.disabled():
         sys.stdout.write(f"\n{score.table(scored(official_rule=True))}\n")
         sys.stdout.write(f"{len(SENTENCES)} sentences, {score.mentions} mentions: {counts}\n")
-    assert len(SENTENCES) >= 370
+    assert len(SENTENCES) >= 540
     for label in LABELS:
         assert min(score.of(label)) >= 0.97, label
     assert min(score.places, score.sides, score.denials) >= 0.97 * score.mentions
@@ -241,9 +241,8 @@ def test_the_language_goes_by_the_script_and_can_be_said() -> None:
 def test_every_lexicon_has_all_labels_and_cues(language: str) -> None:
     terms = lexicon.load(language).terms
     assert {term.label for term in terms.values() if term.kind == lexicon.PART and term.label} == set(LABELS)
-    needed = set(lexicon.KINDS.values()) - set(
-        "FDe"
-    )  # verbs of fitting and doing, and the 的, are not in every language
+    # Verbs of fitting and doing, the 的, and the finer kinds are not in every language.
+    needed = set(lexicon.KINDS.values()) - set("FDeES2ZQ")
     assert needed <= {term.kind for term in terms.values()}
 
 
