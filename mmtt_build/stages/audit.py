@@ -1,19 +1,32 @@
-"""Audit: every annotation through every rule; verdicts and findings as rows."""
+"""Audit: every answer through every rule, every forgery, every annotator and the dataset; what is found, as rows.
+
+What was judged before and has not changed, in itself, in what the tables know beside it, or in the rules, is not judged
+again. A reviewer's decision (`stages.override`) counts for the words it was made on, whatever the rules say.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from mmtt_build.records import Annotation
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmtt_build import parallel
+from mmtt_build.config import Recipe
+from mmtt_build.progress import Progress
+from mmtt_build.stages import override
+from mmtt_build.stages.answers import BATCH, Answers, read
+from mmtt_build.store import Appender
 from mmtt_build.workspace import Workspace
 
-if TYPE_CHECKING:
-    from qc import base
-
-_AS_THEY_ARE = ("forgery_id", "answer", "description", "language", "annotator", "observation_s", "origin")
-"""Columns that are fields of an annotation under the same name."""
+ALONE = 4 * BATCH
+"""Up to so many answers one process is done before others have started."""
 
 
 @dataclass(slots=True)
@@ -21,9 +34,9 @@ class Summary:
     """Counts of one audit.
 
     Attributes:
-        verdicts: annotations by verdict.
-        findings: findings by rule.
-        changed: rows that were written because the verdict or a finding is new.
+        verdicts: answers by verdict.
+        findings: findings on answers by rule.
+        changed: answers that were judged anew because they or what is known beside them changed.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -31,44 +44,135 @@ class Summary:
     changed: int = 0
 
 
-def audit(workspace: Workspace, *, dry_run: bool = False) -> Summary:
-    """Audits all annotations against the recipe's thresholds.
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A batch for a worker: what to judge, what it was when it was judged before, and what reviewers decided."""
+
+    answers: pa.Table
+    fingerprints: Sequence[str | None]
+    decisions: Mapping[str, Mapping[str, Any]]
+
+
+def audit(
+    workspace: Workspace, *, only: Collection[str] | None = None, workers: int = 0, dry_run: bool = False
+) -> Summary:
+    """Judges the answers that are new or changed, and records what was found.
 
     Args:
-        workspace: whose annotations.
+        workspace: whose.
+        only: annotation ids; None takes all.
+        workers: processes; 0 takes all cores.
         dry_run: counts and writes nothing.
-    """
-    from qc import base
 
-    summary = Summary()
-    before = {row["annotation_id"]: row for row in workspace.findings.read().to_pylist()}
-    rows: list[dict[str, Any]] = []
-    for batch in workspace.annotations.read().to_batches(max_chunksize=4096):
-        for record in batch.to_pylist():
-            labels = record["labels"]
-            annotation = Annotation(
-                id=record["annotation_id"], labels=tuple(labels) if labels is not None else None,
-                **{name: record[name] for name in _AS_THEY_ARE},
-            )  # fmt: skip
-            found = base.audit(annotation, workspace.recipe.qc, workspace.recipe.dataset.language)
-            verdict = base.verdict(found)
-            row = {
-                "annotation_id": annotation.id,
-                "forgery_id": annotation.forgery_id,
-                "verdict": verdict,
-                "findings": [row_of(finding) for finding in found],
-            }
-            summary.verdicts[verdict] += 1
-            summary.findings.update(f.rule for f in found)
-            if {name: before.get(annotation.id, {}).get(name) for name in row} != row:
-                rows.append(row)
-    summary.changed = len(rows)
-    if not dry_run:
-        workspace.findings.append(rows)
+    Raises:
+        ConfigError: the recipe gives a severity to a rule that there is not.
+    """
+    from qc.version import rules_version
+
+    check_names(workspace.recipe)
+    answers = Answers(workspace)
+    stored = workspace.findings.read(["annotation_id", "verdict", "fingerprint", "findings"])
+    # A withdrawn verdict is no reason to judge the same words again, but to write the verdict again it is.
+    valid = stored.filter(pc.is_valid(stored["verdict"]))
+    before = dict(zip(valid["annotation_id"].to_pylist(), valid["fingerprint"].to_pylist(), strict=True))
+    decisions = override.decisions(workspace)
+
+    def tasks() -> Iterator[_Task]:
+        for batch in answers.batches(only):
+            names = batch["annotation_id"].to_pylist()
+            yield _Task(batch, [before.get(name) for name in names], {n: decisions[n] for n in names if n in decisions})
+
+    total = len(answers.rows) if only is None else len(only)
+    judged = partial(_judge, workspace.recipe, workspace.root, rules_version())
+    summary, changed = Summary(), set()
+    table = workspace.findings
+    with Progress("audit", total, "answers") as progress, Appender(table) as rows:
+        count = 1 if total <= ALONE else workers or parallel.cores()
+        for found, seen in parallel.unordered(judged, tasks(), count):
+            for row in found:
+                changed.add(row["annotation_id"])
+                summary.verdicts[row["verdict"]] += 1
+                summary.findings.update(finding["rule"] for finding in row["findings"])
+                if not dry_run:
+                    rows.add(row)
+            for _ in range(seen):
+                progress.step()
+    summary.changed = len(changed)
+    if only is None:
+        _count_rest(valid, changed, answers.rows["annotation_id"], summary)
+        if not dry_run:
+            _withdraw(workspace, valid, answers.rows["annotation_id"])
     return summary
 
 
-def row_of(finding: base.Finding) -> dict[str, Any]:
-    """A finding as `schema.FINDING` has it."""
-    spans = [{"start": start, "end": end} for start, end in finding.spans]
-    return {"rule": finding.rule, "severity": str(finding.severity), "message": finding.message, "spans": spans}
+def check_names(recipe: Recipe) -> None:
+    """Refuses severities for rules that there are not.
+
+    Raises:
+        ConfigError: naming the closest.
+    """
+    import difflib
+
+    from mmtt_build.errors import ConfigError
+    from qc.base import load_rules
+
+    names = [rule.name for rule in load_rules()]
+    for name in recipe.qc.severity:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            raise ConfigError(
+                f"qc.severity: there is no rule {name!r}",
+                f"did you mean {close[0]!r}?" if close else "mmtt qc rules lists them",
+            )
+
+
+def _judge(recipe: Recipe, root: Path, version: str, task: _Task) -> tuple[list[dict[str, Any]], int]:
+    """Rows of the answers of a batch that are new or changed, and how many there were."""
+    from qc import base
+
+    rows = []
+    settings = hashlib.blake2b(repr((version, recipe.qc, recipe.dataset.language)).encode(), digest_size=12)
+    for (annotation, beside), known in zip(read(task.answers), task.fingerprints, strict=True):
+        decision = task.decisions.get(annotation.id)
+        if decision and decision["words"] != override.digest_of(annotation.answer, annotation.description):
+            decision = None  # on words that are others now
+        key = settings.copy()
+        key.update(repr((annotation, beside, decision and decision["override_id"])).encode("utf-8", "backslashreplace"))
+        fingerprint = key.hexdigest()
+        if known == fingerprint:
+            continue
+        findings = base.audit(annotation, recipe.qc, recipe.dataset.language, beside, root)
+        judged = base.verdict(findings)
+        rows.append(
+            {
+                "annotation_id": annotation.id,
+                "forgery_id": annotation.forgery_id or None,
+                "kind": annotation.kind,
+                "annotator": annotation.annotator,
+                "verdict": (decision and decision["verdict"]) or judged,
+                "judged": judged,
+                "override": decision["override_id"] if decision and decision["verdict"] else None,
+                "findings": [base.row_of(finding) for finding in findings],
+                "fingerprint": fingerprint,
+            }
+        )
+    return rows, len(task.answers)
+
+
+def _count_rest(stored: pa.Table, changed: Iterable[str], current: pa.ChunkedArray, summary: Summary) -> None:
+    """Adds what was judged before and still holds."""
+    names = stored["annotation_id"]
+    rest = stored.filter(
+        pc.and_(
+            pc.is_in(names, current.combine_chunks()), pc.invert(pc.is_in(names, pa.array(list(changed), pa.string())))
+        )
+    )
+    summary.verdicts.update(rest["verdict"].to_pylist())
+    rules = pc.struct_field(pc.list_flatten(rest["findings"]), "rule")
+    summary.findings.update(rules.to_pylist())
+
+
+def _withdraw(workspace: Workspace, stored: pa.Table, current: pa.ChunkedArray) -> None:
+    """Takes back the verdicts on what is no answer any more."""
+    gone = stored.filter(pc.invert(pc.is_in(stored["annotation_id"], current.combine_chunks())))
+    workspace.findings.append([{"annotation_id": name} for name in gone["annotation_id"].to_pylist()])

@@ -1,4 +1,4 @@
-"""Each rule with a row that passes and one that does not; verdicts; the audit stage."""
+"""Each rule on words and times with a row that passes and one that does not; verdicts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from annotation import guard
 from mmtt_build.config import Qc
 from mmtt_build.records import Annotation
-from mmtt_build.stages.audit import audit
-from mmtt_build.workspace import Workspace
 from qc import base
 from qc.base import Finding, Severity
 from qc.spelling import count
@@ -227,25 +225,3 @@ def test_a_rule_name_is_taken_once() -> None:
     with pytest.raises(ValueError, match="registered twice"):
         base.rule("text.empty", Severity.INFO)(lambda annotation, thresholds: None)
     assert all(rule.description.endswith(".") for rule in base.RULES.values())
-
-
-def row(annotation: Annotation) -> dict[str, object]:
-    return {
-        "annotation_id": annotation.id,
-        **{name: getattr(annotation, name) for name in Annotation.__slots__ if name not in ("id", "labels")},
-        "labels": list(annotation.labels or ()) or None,
-    }
-
-
-def test_the_audit_writes_what_changed_and_nothing_else(workspace: Workspace) -> None:
-    short = replace(GOOD, id="a-2", observation_s=12.0)
-    workspace.annotations.append([row(GOOD), row(short)])
-    assert audit(workspace, dry_run=True).changed == 2
-    assert workspace.findings.shards() == []
-    first = audit(workspace)
-    assert (dict(first.verdicts), dict(first.findings)) == ({"accept": 1, "reject": 1}, {"time.too-short": 1})
-    assert audit(workspace).changed == 0
-    workspace.annotations.append([row(replace(short, observation_s=80.0))])  # the annotator did it again, properly
-    again = audit(workspace)
-    assert (again.changed, dict(again.verdicts)) == (1, {"accept": 2})
-    assert [r["verdict"] for r in workspace.findings.read().to_pylist()] == ["accept", "accept"]
