@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtt_build.config import Qc
+from mmtt_build.errors import ConfigError
 from mmtt_build.records import Annotation, Forged
 from qc import lexicon
 from qc.mentions import Mention, read_mentions
@@ -211,6 +213,21 @@ def load_rules(subject: Subject | None = None) -> tuple[Rule, ...]:
     for module in _MODULES:
         import_module(f"qc.{module}")
     return tuple(RULES[name] for name in sorted(RULES) if subject in (None, RULES[name].subject))
+
+
+def named(name: str) -> Rule:
+    """The rule of a name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    names = {rule.name: rule for rule in load_rules()}
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        raise ConfigError(
+            f"there is no rule {name!r}", f"did you mean {close[0]!r}?" if close else "mmtt qc rules lists them"
+        )
+    return names[name]
 
 
 def severity(rule: Rule, thresholds: Qc) -> Severity | None:

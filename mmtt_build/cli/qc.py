@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmtt_build.cli.common import DryRunOption, WorkspaceOption, counted, find, group, table
 
+if TYPE_CHECKING:
+    from mmtt_build.config import Qc
+
 app = group("Quality control of descriptions.")
+
+JUDGED = {"annotation": "answers", "forgery": "forgeries", "annotator": "annotators", "dataset": "the dataset"}
 
 
 @app.command()
@@ -24,11 +29,26 @@ def audit(dry_run: DryRunOption = False, workspace: WorkspaceOption = None) -> N
 
 
 @app.command()
-def rules() -> None:
-    """List the rules."""
-    from qc.base import load_rules
+def rules(
+    name: Annotated[str, typer.Argument(help="Show all about this rule.", show_default=False)] = "",
+    workspace: WorkspaceOption = None,
+) -> None:
+    """List the rules, or show one: what it asks for and why, its severity, its thresholds in the recipe."""
+    from inspect import getdoc
 
-    table(("rule", "severity", "what it asks for"), [(r.name, r.severity, r.description) for r in load_rules()])
+    from qc.base import load_rules, named, severity
+
+    recipe = _thresholds(workspace)
+    if name:
+        rule = named(name)
+        typer.echo(f"{rule.name}: judges {JUDGED[rule.subject]}\n\n{getdoc(rule.check)}\n")
+        said = severity(rule, recipe)
+        typer.echo(f"severity: {said or 'off'}" + ("" if said == rule.severity else f" (its own: {rule.severity})"))
+        for key in rule.thresholds:
+            typer.echo(f"{key} = {getattr(recipe, key)!r}, in [qc] of mmtt.toml")
+        return
+    rows = [(r.name, severity(r, recipe) or "off", JUDGED[r.subject], r.description) for r in load_rules()]
+    table(("rule", "severity", "judges", "what it asks for"), rows)
 
 
 @app.command()
@@ -55,3 +75,17 @@ def mentions(
 
     for line in listing(texts(text, file), language=language, official=official):
         typer.echo(line.encode())  # JSON is UTF-8, whatever the terminal speaks
+
+
+def _thresholds(folder: Path | None) -> Qc:
+    """Of the workspace that is named or that one is in; else the defaults."""
+    from mmtt_build.config import Qc
+    from mmtt_build.errors import ConfigError
+
+    try:
+        found = find(folder)
+    except ConfigError:
+        if folder is not None:
+            raise
+        return Qc()
+    return found.recipe.qc

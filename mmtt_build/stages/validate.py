@@ -22,6 +22,8 @@ def validate(workspace: Workspace) -> list[MmttError]:
     Raises:
         ConfigError: the recipe itself cannot be read.
     """
+    from qc.base import named
+
     recipe = workspace.recipe
     problems: list[MmttError] = []
     images = 0
@@ -30,6 +32,11 @@ def validate(workspace: Workspace) -> list[MmttError]:
             workspace.method(name)
         except MmttError as error:
             problems.append(error)
+    for name in recipe.qc.severity:
+        try:
+            named(name)
+        except ConfigError as error:
+            problems.append(ConfigError(f"[qc.severity]: {error.message}", error.remedy))
     for name, path in recipe.sources.items():
         try:
             images += len(SOURCES.get(name)(workspace.root / path, Options()))
