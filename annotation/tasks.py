@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -140,12 +141,19 @@ def reconcile(
         ServerError: a task is still missing after all, or somebody else is importing into the project.
     """
     begun: list[_Project] = []
-    for one in wanted:  # the next one's pictures are made while the server is busy with this one
-        begun.append(_begin(client, one, found.get(one.title), make, fits, changes, step))
-        if len(begun) > 1:
-            _fill(client, begun[-2], changes, step)
+    # The next project is made, and its pictures begun, while the server imports the one before.
+    with ThreadPoolExecutor(1) as ahead:
+
+        def begin(one: Wanted) -> Future[_Project]:
+            return ahead.submit(_begin, client, one, found.get(one.title), make, fits, changes, step)
+
+        queue = iter(wanted)
+        coming = [begin(one) for one in islice(queue, 1)]
+        while coming:
+            begun.append(coming.pop().result())
+            coming = [begin(one) for one in islice(queue, 1)]
+            _fill(client, begun[-1], changes, step)
     if begun:
-        _fill(client, begun[-1], changes, step)
         _check(client, {project.wanted.title: project for project in begun if project.missing}, changes)
 
 
