@@ -11,7 +11,7 @@ from mmtt_build import parts
 from tests.annotation.chromium import launched
 from tests.annotation.conftest import MADE
 from tests.annotation.desk import Desk
-from tests.annotation.guarded import SECONDS, running
+from tests.annotation.guarded import IN_EARNEST, SECONDS, running
 from tests.annotation.work import Work, forge, said
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ def test_a_description_goes_all_the_way(guarded):
         expect(desk.words).to_have_text("0 / 120 words")
         expect(desk.wait_note).to_have_text(re.compile(r"\d+ s to look"))
         desk.show("met the counter")
+        if IN_EARNEST:
+            window.wait_for_timeout(10_000)
         for key in ("e", "Shift+E", "n", "/"):
             window.keyboard.press(key)
         for line in TEXT.split("\n"):
