@@ -38,7 +38,8 @@ _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltere
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
 _LISTED = re.compile(r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)")  # looks real: ears, hair
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}P)")
-_AS_DO = re.compile(rf"A(?={_NEAR}{{0,3}}P)")
+_AS_DO = re.compile(rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[Ta](?:[,.|]|$))")  # so do the ears; and the ears too
+_BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[dwalro]{0,4}P(?:\.|$))")  # everything is blurred but the ears
 
 _DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
     ("NL", _NONE), ("nN", _NO_FLAW), ("N", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("n", _NOT_SEEN),
@@ -54,13 +55,15 @@ _CLOSED = re.compile(r"[VaA]?(?:[,.|cj]|$)")
 _OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
 _RELATIVE = re.compile(r"(?:I|[Pw]d)a?$")
 _RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
+_OTHER_CLAUSE = re.compile(r".*P[^P,]*w[^P,]*,(?=.*P)")  # the cheek bulges, the nose
 _RELATIVE_SUBJECT = re.compile(r"[wB][dI]d[laroOwGB]{0,3}P(?=[aT]{0,2}[uw])")  # a shadow that the nose should cast
+_IF = re.compile(r"Y[^.,|Y]*$")  # natural if the eyes were equal
 _EDGE = re.compile(r"E[waV]{0,2}[pqe]{1,2}[dwalroOe]{0,4}$")  # the edge of the
 
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" are some, too.
 _JUDGEMENT = re.compile(r"[GUFBMV]|na?h?a{0,2}(?=[,.|]|$)|[DN](?=[,.|]|$)")
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
-_OPINION = re.compile(r"[nT][aI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
+_OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
 _REACH = 80  # words that a judgement looks back for its subject
 
@@ -120,8 +123,9 @@ class _Reader:
                     self.clearing.add(self.sentence(cue.start()))
                 for i in denied:
                     parts[i].verdict = parts[i].verdict or CLEARED
-        for cue in _OPPOSED.finditer(kinds) if "x" in present else ():
-            self.opposed.update(self.listed(kinds.index(PART, cue.end())))
+        for opposing, pattern in (("x", _OPPOSED), ("|", _BUT)):
+            for cue in pattern.finditer(kinds) if opposing in present else ():
+                self.opposed.update(self.listed(kinds.index(PART, cue.end())))
 
     def judge(self) -> None:
         """What stands before its judgement: the nose looks natural, the lips are missing."""
@@ -154,6 +158,8 @@ class _Reader:
             turned = opinions and bool(_OPINION.search(kinds, max(begin - 4, start - _REACH, 0), start + 1))
             if turned or (own and self.direct.issuperset(own)):
                 said = MISSING if kinds[i] == "V" else -said if said != MISSING else said
+            if _IF.search(self.exact, max(i - _REACH, 0), i):
+                own = []
             if self.exact[i] == "S":
                 own = [k for k in own if not self.is_edge(k)]  # a sharp edge is no praise
             self.give(own, said)
@@ -202,6 +208,8 @@ class _Reader:
             return [] if region.strip("acj,|I.dvD") else None
         if region[-1] == "c" and inside:
             return None
+        if "," in region and (other := _OTHER_CLAUSE.match(region)):
+            begin, region = begin + other.end(), region[other.end() :]
         skipped: set[int] = set()
         if inside and (object_ := _OBJECT.match(region)):
             skipped.add(begin + object_.end() - 1)

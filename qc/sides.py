@@ -25,7 +25,7 @@ _AFTER = re.compile(
     r"P(?:p[dw]{0,2}([lr])s?+(?![waesBG]{0,3}P|p)|q[dw]{0,2}([lroO])s?+(?![waesBG]{0,3}P|[pe]{1,2}[dwa]{0,3}P))"
 )
 _NEITHER = re.compile(r"Z([waBG]{0,2}P)(?!j)")  # neither ear, but not "neither ear nor nose"
-_BESIDE = re.compile(r"P(?:,?e?([lr])(?=[,.|vhnNBMG]|$)|([lr])(?=w)(?!.{0,4}[lr]))")  # the cheek (left) is darker
+_BESIDE = re.compile(r"P(?:,?e?([lr])(?=[,.|vhnNBMG]|$)|([lr])(?=[ws])(?!.{0,4}[lr]))")  # the cheek (left) is darker
 _COUNT = re.compile("[hv]a?2")  # has two pupils: that is their number
 _AT_THE_END = re.compile(r"q[dw]{0,2}([lr])s?+(?=[,.|c]|$)")  # the cheek is darker on the left
 _IN_FRONT = re.compile(r"(?:^|[.|,])q[dw]{0,2}([lr])s?+(?:pd?w)?,")  # on the left, the cheek is darker

@@ -28,13 +28,15 @@ KINDS = {
     "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
     "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "sharp": "S",
     "untouched": "U", "bad": "B", "fit": "F", "do": "D",
-    "weaken": "T", "opposed": "x", "as_do": "A", "contrast": "|",
+    "weaken": "T", "if": "Y", "opposed": "x", "as_do": "A", "contrast": "|",
 }  # fmt: skip
 """One letter per kind of cue, so that a sentence is a string and a rule of grammar a pattern over it."""
 
 PART, OTHER = "P", "w"
 
-PLAIN = str.maketrans({KINDS["two"]: "o", KINDS["edge"]: "s", KINDS["sharp"]: "G", KINDS["neither"]: "n"})
+PLAIN = str.maketrans(
+    {KINDS["two"]: "o", KINDS["edge"]: "s", KINDS["sharp"]: "G", KINDS["neither"]: "n", KINDS["if"]: "|"}
+)
 """Kinds that only a few rules tell from wider ones."""
 
 Phrase = tuple[str, ...]
@@ -121,10 +123,10 @@ def load(language: str) -> Lexicon:
     for phrase, term in _terms(data):
         if terms.setdefault(phrase, term) != term:
             raise ValueError(f"{language}.toml: {' '.join(phrase)!r} is both {terms[phrase]} and {term}")
-    for label, entries in data["labels"].items() if data["typo_letters"] else ():
+    for label, entries in data["labels"].items():
         for word, *rest in _phrases(entries):
-            if not rest and len(word) >= data["typo_letters"]:
-                for typo in _typos(word):
+            if not rest:
+                for typo in _typos(word, data["swap_letters"], data["typo_letters"]):
                     terms.setdefault((typo,), Term(PART, label))
     sequels: dict[str, dict[str, int]] = {phrase[0]: {} for phrase in terms}
     for first, *rest in terms:
@@ -188,16 +190,24 @@ def _terms(data: Mapping[str, Any]) -> Iterator[tuple[Phrase, Term]]:
         yield from ((phrase, Term(KINDS[name])) for phrase in _phrases(words))
 
 
-def _typos(word: str) -> Iterator[str]:
-    """A word with a letter left out, doubled, or changed for the next or for another vowel; its first letter stays."""
+def _typos(word: str, swap_letters: int, typo_letters: int) -> Iterator[str]:
+    """A word with a letter doubled or changed for the next, left out, or another vowel; its first letter stays.
+
+    Args:
+        word: spelled right.
+        swap_letters: a word as long is mistaken in the first two ways; 0 for never.
+        typo_letters: a word as long is mistaken in all; 0 for never.
+    """
     for i in range(1, len(word)):
         head, letter, tail = word[:i], word[i], word[i + 1 :]
-        yield head + tail
-        yield head + letter + letter + tail
-        if tail:
-            yield head + tail[0] + letter + tail[1:]
-        if letter in "aeiou":
-            yield from (head + vowel + tail for vowel in "aeiou")
+        if 0 < swap_letters <= len(word):
+            yield head + letter + letter + tail
+            if tail:
+                yield head + tail[0] + letter + tail[1:]
+        if 0 < typo_letters <= len(word):
+            yield head + tail
+            if letter in "aeiou":
+                yield from (head + vowel + tail for vowel in "aeiou")
 
 
 def _phrases(entries: Iterable[str]) -> Iterator[Phrase]:

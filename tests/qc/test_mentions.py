@@ -77,7 +77,7 @@ def test_precision_and_recall_of_every_label(capsys: pytest.CaptureFixture[str])
     with capsys.disabled():
         sys.stdout.write(f"\n{score.table(scored(official_rule=True))}\n")
         sys.stdout.write(f"{len(SENTENCES)} sentences, {score.mentions} mentions: {counts}\n")
-    assert len(SENTENCES) >= 540
+    assert len(SENTENCES) >= 670
     for label in LABELS:
         assert min(score.of(label)) >= 0.97, label
     assert min(score.places, score.sides, score.denials) >= 0.97 * score.mentions
@@ -242,7 +242,7 @@ def test_every_lexicon_has_all_labels_and_cues(language: str) -> None:
     terms = lexicon.load(language).terms
     assert {term.label for term in terms.values() if term.kind == lexicon.PART and term.label} == set(LABELS)
     # Verbs of fitting and doing, the 的, and the finer kinds are not in every language.
-    needed = set(lexicon.KINDS.values()) - set("FDeES2ZQ")
+    needed = set(lexicon.KINDS.values()) - set("FDeES2ZQY")
     assert needed <= {term.kind for term in terms.values()}
 
 
@@ -269,6 +269,7 @@ def test_any_text_has_an_answer_in_order_and_within_it(text: str, language: str 
 LONG = [
     "nose ", "no ", "not a ", "left ", "blurred ", "very ", "the left eye is not blurred, ", "eyes, the right one ",
     "<", "没有", "\u202enose", "is ", "unlike the nose ", "untouched nose or ", "A", " - ", "\x00", "on the left ",
+    "if the nose is ", "neither two ", "nose bulges w, ", "an edge of the nose is sharp ",
 ]  # fmt: skip
 
 
