@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtt_build.parts import CLASSES, INDEX, LABELS, LabelMap, Mask, side
+from mmtt_build import parts
+from mmtt_build.parts import CLASSES, INDEX, LABELS, LabelMap, Mask
 
 SIDES = ("", "left", "right")
 SLOTS = tuple(product(LABELS, SIDES))
@@ -121,6 +122,18 @@ def cover(
 def of(cover: Cover, label: str, side: str = "") -> float | None:
     """The share of one part, by label and subject's side, "" for the whole part."""
     return cover[_SLOT[label, side]]
+
+
+def region(
+    labels: LabelMap,
+    label: str,
+    side: str = "",
+    points: Sequence[float] | None = None,
+    landmarks: Sequence[float] | None = None,
+) -> Mask:
+    """The pixels of one part, (H, W) bool; arguments as of `cover` and `of`. Glasses are no eyes here."""
+    members = _members(_SHAPES[label][0], side).reshape(_CODES) > 0
+    return members[labels, _zone_map(labels, points, landmarks)]
 
 
 def larger(first: Cover | None, second: Cover | None) -> Cover | None:
@@ -247,8 +260,8 @@ def _members(shape: str, of_side: str) -> _Floats:
         row = chosen[INDEX[name]]
         if zone:
             row[2 * _ZONE[zone] :][:2] = sided
-        elif side(name):
-            row[:] = of_side in ("", side(name))
+        elif own := parts.side(name):
+            row[:] = of_side in ("", own)
         else:
             row[:_NOWHERE] = np.tile(sided, len(_ZONES))
             row[_NOWHERE] = not of_side
