@@ -36,12 +36,21 @@ class Summary:
     Attributes:
         verdicts: answers by verdict.
         findings: findings on answers by rule.
+        examples: id of one answer that a rule objects to, by rule.
         changed: answers that were judged anew because they or what is known beside them changed.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
     findings: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
     changed: int = 0
+
+    def add(self, name: str, verdict: str, rules: Iterable[str]) -> None:
+        """Counts an answer."""
+        self.verdicts[verdict] += 1
+        for rule in rules:
+            self.findings[rule] += 1
+            self.examples.setdefault(rule, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +102,7 @@ def audit(
         for found, seen in parallel.unordered(judged, tasks(), count):
             for row in found:
                 changed.add(row["annotation_id"])
-                summary.verdicts[row["verdict"]] += 1
-                summary.findings.update(finding["rule"] for finding in row["findings"])
+                summary.add(row["annotation_id"], row["verdict"], (finding["rule"] for finding in row["findings"]))
                 if not dry_run:
                     rows.add(row)
             for _ in range(seen):
@@ -148,9 +156,9 @@ def _count_rest(stored: pa.Table, changed: Iterable[str], current: pa.ChunkedArr
             pc.is_in(names, current.combine_chunks()), pc.invert(pc.is_in(names, pa.array(list(changed), pa.string())))
         )
     )
-    summary.verdicts.update(rest["verdict"].to_pylist())
-    rules = pc.struct_field(pc.list_flatten(rest["findings"]), "rule")
-    summary.findings.update(rules.to_pylist())
+    summary.verdicts.update(rest.filter(pc.equal(pc.list_value_length(rest["findings"]), 0))["verdict"].to_pylist())
+    for row in rest.filter(pc.greater(pc.list_value_length(rest["findings"]), 0)).to_pylist():
+        summary.add(row["annotation_id"], row["verdict"], (finding["rule"] for finding in row["findings"]))
 
 
 def _withdraw(workspace: Workspace, stored: pa.Table, current: pa.ChunkedArray) -> None:
