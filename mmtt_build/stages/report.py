@@ -235,7 +235,8 @@ class _Tables:
             mine = [verdicts[i] for i in mine_at]
             found.append(
                 model.AnnotatorCount(
-                    name, _verdicts(mine), _days(self._day[mine_at], mine, _ANNOTATOR_DAYS), findings=_said(check.get("findings") or []),
+                    name, _verdicts(mine), _days(self._day[mine_at], mine, _ANNOTATOR_DAYS),
+                    findings=_said(check.get("findings") or []),
                 )
             )  # fmt: skip
         return tuple(sorted(found, key=lambda one: (-one.texts.share("reject"), one.name)))
