@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from http.client import HTTPException
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -38,6 +39,17 @@ START_S = 600.0
 IMAGES_START_S = 20.0
 TASK_LOCK_S = 3600
 """A task that somebody has open is kept from others for so long, not for a day."""
+
+_LOOPBACK = IPv4Network("127.0.0.0/8").address_exclude(IPv4Network("127.0.0.1"))
+_NOT_REACHED = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
+    "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4",
+    "240.0.0.0/4", *map(str, _LOOPBACK), "::/127", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64",
+    "2001::/32", "2001:20::/28", "2001:db8::/32", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8",
+)  # fmt: skip
+"""What webhooks and imports by address do not reach on a guarded server: every reserved network (IANA's registries of
+special-purpose addresses), as without us, but 127.0.0.1, where `mmtt annotate watch` listens. The guard leaves
+annotators neither of the two."""
 
 _PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 """Of the caller's environment. Label Studio takes names as plain as USERNAME and PORT for settings of its own."""
@@ -179,6 +191,11 @@ class Server:
             "FRONTEND_SENTRY_DSN": "",
             **(database.settings(access.postgres) if access.postgres else {"DJANGO_DB": "sqlite"}),
         }
+        if guard:
+            of_studio |= {
+                "USE_DEFAULT_BANNED_SUBNETS": "false",
+                "USER_ADDITIONAL_BANNED_SUBNETS": ",".join(_NOT_REACHED),
+            }
         if not access.version:  # it makes the user and the organisation of the token once
             of_studio |= {
                 "USERNAME": access.username,

@@ -186,4 +186,5 @@ def restore(
 
 from mmtt_build.cli import annotate_draft as annotate_draft  # noqa: E402 - its commands join the group
 from mmtt_build.cli import annotate_people as annotate_people  # noqa: E402 - its commands join the group
+from mmtt_build.cli import annotate_watch as annotate_watch  # noqa: E402 - its commands join the group
 from mmtt_build.cli import annotate_work as annotate_work  # noqa: E402 - its commands join the group

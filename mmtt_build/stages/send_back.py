@@ -77,14 +77,14 @@ def send_back(workspace: Workspace, selection: Selection, by: str, *, dry_run: b
         ConfigError: an id, an annotator or a rule is not known.
         ServerError: there is no server, or it does not do what it is asked; doing it again goes on.
     """
+    _check(workspace, selection)
     if not dry_run:
         pull(workspace)
     return give_back(workspace, selection, by, dry_run=dry_run)
 
 
 def give_back(workspace: Workspace, selection: Selection, by: str, *, dry_run: bool = False) -> Summary:
-    """As `send_back`, by whoever has just pulled."""
-    _check(workspace, selection)
+    """As `send_back`, by whoever has just pulled and names what there is."""
     summary = Summary()
     with nullcontext() if dry_run else _alone(workspace):
         rows = list(_rows(workspace, selection, summary))
