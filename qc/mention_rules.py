@@ -166,11 +166,12 @@ def _cover(context: Context) -> Cover | None:
 def _meant(context: Context) -> list[Mention]:
     """The mentions without those that only say where another part is, or what it is compared with.
 
-    Where a sentence names nothing else, the place is what it is about: "blur around the left eye".
+    Where a sentence names nothing but one place, that is what it is about: "blur around the left eye".
     """
     found: list[Mention] = []
     for sentence in _sentences(context.text, context.mentions):
-        found += [mention for mention in sentence if not _is_place(context.text, mention)] or sentence
+        is_place = [_is_place(context.text, mention) for mention in sentence]
+        found += [mention for mention, place in zip(sentence, is_place, strict=True) if not place or len(sentence) == 1]
     return found
 
 

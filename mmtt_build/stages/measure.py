@@ -1,0 +1,182 @@
+"""Measure: the files of every usable forgery against the rules on pictures, and what its mask covers of each part.
+
+What was measured before is read again only when its row, its base's row, the recipe or the rules changed. A damaged or
+a missing file is a finding. A verdict on a forgery that cannot be used any more stays in the table and is not counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mmtt_build import parallel
+from mmtt_build.config import Qc
+from mmtt_build.progress import Progress
+from mmtt_build.stages.answers import Forgeries, forged
+from mmtt_build.store import Appender
+from mmtt_build.workspace import Workspace
+
+BATCH = 64
+ALONE = 4 * BATCH
+"""Up to so many forgeries one process is done before others have started."""
+
+_CHANGE = ("changed_share", "mean_change")
+_STORED = ("image", "mask", "part_map", "image_crc", "mask_crc", "part_map_crc", *_CHANGE)
+_WITH_PIXELS = "+pixels"
+"""Behind the fingerprint of what was decoded whole: it needs no second look without."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of one run.
+
+    Attributes:
+        verdicts: usable forgeries by verdict.
+        findings: findings on them by rule.
+        changed: forgeries that were measured anew.
+    """
+
+    verdicts: Counter[str] = field(default_factory=Counter)
+    findings: Counter[str] = field(default_factory=Counter)
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A batch for a worker: rows as `answers.forged` reads them, with `_CHANGE`, and their new fingerprints."""
+
+    rows: pa.Table
+    fingerprints: Sequence[str]
+
+
+def measure(workspace: Workspace, *, pixels: bool = False, workers: int = 0, dry_run: bool = False) -> Summary:
+    """Measures the forgeries that are new or changed.
+
+    Args:
+        workspace: whose.
+        pixels: decode every pristine and forged picture too, and check the mask contract on them again.
+        workers: processes; 0 takes all cores.
+        dry_run: counts and writes nothing.
+    """
+    names, fingerprints = _current(workspace)
+    stored = workspace.image_checks.read(["forgery_id", "verdict", "findings", "fingerprint"])
+    known = dict(zip(stored["forgery_id"].to_pylist(), stored["fingerprint"].to_pylist(), strict=True))
+    todo = [
+        i
+        for i, (name, key) in enumerate(zip(names.to_pylist(), fingerprints, strict=True))
+        if known.get(name) not in ((key + _WITH_PIXELS,) if pixels else (key, key + _WITH_PIXELS))
+    ]
+    summary = Summary(changed=len(todo))
+    kept = np.ones(len(names), np.bool_)
+    kept[todo] = False
+    _count(stored.filter(pc.is_in(stored["forgery_id"], names.filter(pa.array(kept)))), summary)
+    count = 1 if len(todo) <= ALONE else workers or parallel.cores()
+    work = partial(_check, workspace.root, workspace.recipe.qc, pixels)
+    with Progress("measure", len(todo), "forgeries") as progress, Appender(workspace.image_checks) as rows:
+        for made in parallel.unordered(work, _tasks(workspace, names, fingerprints, todo), count):
+            for row in made:
+                summary.verdicts[row["verdict"]] += 1
+                summary.findings.update(finding["rule"] for finding in row["findings"])
+                progress.step("ok" if row["verdict"] == "accept" else row["verdict"])
+                if not dry_run:
+                    rows.add(row)
+    return summary
+
+
+def _count(stored: pa.Table, summary: Summary) -> None:
+    """Adds what was measured before and still holds."""
+    summary.verdicts.update(stored["verdict"].to_pylist())
+    summary.findings.update(pc.struct_field(pc.list_flatten(stored["findings"]), "rule").to_pylist())
+
+
+def _tasks(workspace: Workspace, names: pa.Array, fingerprints: Sequence[str], todo: Sequence[int]) -> Iterator[_Task]:
+    if not todo:
+        return
+    forgeries = Forgeries(workspace)
+    changes = workspace.forgeries.read(["forgery_id", *_CHANGE])
+    at = pc.index_in(names, changes["forgery_id"].combine_chunks())
+    for start in range(0, len(todo), BATCH):
+        batch = pa.array(todo[start : start + BATCH], pa.int64())
+        rows = forgeries.rows(names.take(batch))
+        for column in _CHANGE:
+            rows = rows.append_column(column, changes[column].take(at.take(batch)))
+        yield _Task(rows.combine_chunks(), [fingerprints[i] for i in batch.to_pylist()])
+
+
+def _check(root: Path, thresholds: Qc, pixels: bool, task: _Task) -> list[dict[str, Any]]:
+    """Rows of a batch; runs in a worker."""
+    from qc import base, images
+
+    made = []
+    for row, fingerprint in zip(task.rows.to_pylist(), task.fingerprints, strict=True):
+        of = forged(row)
+        assert of is not None  # the names come from the table of forgeries
+        picture, cover = images.measure(root, of, pixels=pixels, **{name: row[name] for name in _CHANGE})
+        findings = base.judge(base.Subject.FORGERY, picture, thresholds, thresholds)
+        made.append(
+            {
+                "forgery_id": of.id,
+                "verdict": base.verdict(findings),
+                "findings": [base.row_of(finding) for finding in findings],
+                "cover": cover,
+                "fingerprint": fingerprint + (_WITH_PIXELS if pixels else ""),
+            }
+        )
+    return made
+
+
+def _current(workspace: Workspace) -> tuple[pa.Array, list[str]]:
+    """Ids of the usable forgeries, and a fingerprint of all that their measurement depends on."""
+    made = workspace.forgeries.read(["forgery_id", "status", *_STORED])
+    made = made.filter(pc.equal(made["status"], "ok")).drop_columns(["status"])
+    plan = workspace.plan.read(["forgery_id", "base_id", "source_id"])
+    plan = plan.take(pc.index_in(made["forgery_id"], plan["forgery_id"].combine_chunks()))
+    pristine = workspace.pristine.read(["id", "status", "image", "parts", "points", "landmarks"])
+    pristine = pristine.filter(pc.equal(pristine["status"], "ok"))
+    ok = pristine["id"].combine_chunks()
+    base, source = plan["base_id"], plan["source_id"]
+    usable = pc.and_(pc.is_in(base, ok), pc.or_(pc.is_null(source), pc.is_in(source, ok)))
+    made, base = made.filter(usable), base.filter(usable)
+    places = zip(*(pristine[name].to_pylist() for name in ("image", "parts")), _bytes(pristine["points"]),
+                 _bytes(pristine["landmarks"]), strict=True)  # fmt: skip
+    of_base = [repr(place).encode() for place in places]
+    settings = _settings(workspace.recipe.qc)
+    fingerprints = []
+    facts = zip(*(made[name].to_pylist() for name in made.column_names), strict=True)
+    for row, at in zip(facts, pc.index_in(base, ok).to_pylist(), strict=True):
+        key = settings.copy()
+        key.update(of_base[at])
+        key.update(repr(row).encode("utf-8", "backslashreplace"))
+        fingerprints.append(key.hexdigest())
+    return made["forgery_id"].combine_chunks(), fingerprints
+
+
+def _bytes(column: pa.ChunkedArray) -> list[bytes]:
+    """The numbers of each list of a column, which would take long as Python's."""
+    lists = column.combine_chunks()
+    values: NDArray[np.float32] = lists.values.to_numpy(zero_copy_only=False)
+    return [values[start:end].tobytes() for start, end in pairwise(lists.offsets.to_pylist())]
+
+
+def _settings(thresholds: Qc) -> Any:
+    """What the rules are and how they are set, as the beginning of a digest."""
+    from qc import base
+    from qc.version import rules_version
+
+    rules = [
+        (rule.name, base.severity(rule, thresholds), [getattr(thresholds, name) for name in rule.thresholds])
+        for rule in base.load_rules(base.Subject.FORGERY)
+    ]
+    said = repr((rules_version("images", "regions"), rules))
+    return hashlib.blake2b(said.encode(), digest_size=12)
