@@ -126,7 +126,7 @@ def thirds(rejected: Sequence[bool]) -> tuple[tuple[int, int], ...]:
     return tuple((len(piece), sum(piece)) for piece in pieces)
 
 
-def interval(count: int, of: int) -> tuple[float, float]:
+def interval(count: float, of: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share, `of` being positive."""
     share, z = count / of, _Z
     middle = share + z * z / (2 * of)
