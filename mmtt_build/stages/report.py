@@ -6,6 +6,7 @@ Of all rows only narrow columns are held; texts and messages only of the rows th
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ _DAYS, _ANNOTATOR_DAYS = 60, 30
 _LAST = 100
 """Decisions, and answers that were sent back, on the page."""
 _RANK = {"reject": 0, "review": 1, "accept": 2, "info": 2}
-_CONTROL, _UNKNOWN = "control", "unknown"
+_CONTROL, _UNKNOWN, _NOTHING = "control", "unknown", "–"
 _DAY_US = 86_400_000_000
 
 
@@ -236,7 +237,7 @@ class _Tables:
             found.append(
                 model.AnnotatorCount(
                     name, _verdicts(mine), _days(self._day[mine_at], mine, _ANNOTATOR_DAYS),
-                    findings=_said(check.get("findings") or []),
+                    _facts(check.get("facts")), _said(check.get("findings") or []),
                 )
             )  # fmt: skip
         return tuple(sorted(found, key=lambda one: (-one.texts.share("reject"), one.name)))
@@ -364,3 +365,24 @@ def _thumbnails(workspace: Workspace, of: Forged | None, control: bool) -> Itera
         file = io.BytesIO()
         PillowImage.fromarray(small).save(file, "WEBP", quality=72)
         yield model.Thumbnail(picture.name, file.getvalue())
+
+
+def _facts(profile: str | None) -> dict[str, str]:
+    """What was counted of an annotator, by heading.
+
+    Args:
+        profile: JSON of `qc.annotators.Profile`, or None.
+    """
+    of = {"agreement": {}} | (json.loads(profile) if profile else {})
+    alpha, controls = of["agreement"].get("alpha"), of.get("controls")
+    return {
+        "per hour": _rounded(of.get("per_hour"), 1),
+        "seconds": _rounded(of.get("observation_s"), 0),
+        "words": _rounded(of.get("words"), 0),
+        "false claims": f"{of['false_claims']} of {controls}" if controls else _NOTHING,
+        "agreement": _rounded(alpha, 2),
+    }
+
+
+def _rounded(number: float | None, places: int) -> str:
+    return _NOTHING if number is None else f"{number:.{places}f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -28,6 +29,10 @@ WORDS = (
     "Nose odd.",
 )
 START = datetime(2026, 11, 2, 9, tzinfo=UTC)
+PROFILE = {
+    "per_hour": 24.51, "observation_s": 75.0, "words": 14.2, "controls": 9, "false_claims": 4, "repeats": 12,
+    "agreement": {"alpha": 0.5432},
+}  # fmt: skip
 GATES = (
     Gate("max_rejected", 0.1, 0.127, False),
     Gate("max_review", 1.0, 0.2, True),
@@ -54,6 +59,8 @@ def _found(text: str, draw: float) -> list[dict[str, Any]]:
         found.append(_finding("time.too-short", "reject", f"{draw * 1000:.1f} s, at least 60 s"))
     if text.startswith("Nose"):
         found.append(_finding("text.too-short", "review", "2 words, at least 3"))
+    if text in HOSTILE:
+        found.append(_finding("text.language", "review", f"an odd one: {text}", (4, 12)))
     if draw > 0.8:
         found.append(_finding("text.no-part", "info", "names none of the 21 parts"))
     return found
@@ -90,7 +97,7 @@ def fill(workspace: Workspace, count: int, *, seed: int = 0) -> None:
                             "updated_at": at, "source": "server"})  # fmt: skip
         if kind == "pair":
             annotations.append({**said, "forgery_id": forgery})
-        found = _found(text, float(rng.random()))
+        found = _found(text, 0.5 if text in HOSTILE else float(rng.random()))
         verdict = _verdict(found)
         findings.append(
             {"annotation_id": name, "forgery_id": tasks[-1]["forgery_id"], "kind": kind, "annotator": annotator,
@@ -113,7 +120,7 @@ def fill(workspace: Workspace, count: int, *, seed: int = 0) -> None:
         [
             {"subject": "dataset", "verdict": "review", "facts": "{}",
              "findings": [_finding("dataset.balance", "review", "warp has 31 % of the forgeries, planned are 25 %")]},
-            {"subject": "annotator/a03", "verdict": "review", "facts": "{}",
+            {"subject": "annotator/a03", "verdict": "review", "facts": json.dumps(PROFILE),
              "findings": [_finding("annotator.rejected", "review", "38 % of 334 descriptions are rejected")]},
         ]
     )  # fmt: skip
@@ -150,8 +157,10 @@ def _repair(
             for at in sent
         ]
     )  # fmt: skip
+    rows = {row["annotation_id"]: row for row in annotations}
     for place, at in enumerate(sent):
-        submissions[at]["status"] = "sent-back"
+        before = rows[findings[at]["annotation_id"]]
+        before["answer"] = submissions[at]["status"] = "sent-back"
         findings[at]["verdict"] = None
         if place % 2 == 0:
             better = {"annotation_id": f"{findings[at]['annotation_id']}-again", "description": WORDS[0]}
@@ -161,6 +170,4 @@ def _repair(
                 findings[at] | {"annotation_id": better["annotation_id"], "verdict": "accept", "judged": "accept",
                                 "findings": []}
             )  # fmt: skip
-            annotations.append(
-                next(a for a in annotations if a["annotation_id"] == findings[at]["annotation_id"]) | better
-            )
+            annotations.append(before | better | {"answer": "described"})
