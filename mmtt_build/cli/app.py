@@ -205,6 +205,7 @@ def bench(
     postgres: Annotated[
         str, typer.Option(help="Of `annotate`: URL of a server instead of sqlite, or `package` for the one of [dev].")
     ] = "",
+    texts: Annotated[int, typer.Option(min=100, help="Of `qc`: descriptions to judge.")] = 10_000,
     dry_run: DryRunOption = False,
 ) -> None:
     """Time each step beside its naive twin, in one run on one thread."""
@@ -219,7 +220,7 @@ def bench(
         )
         return
     database = postgres if postgres in ("", "package") else with_password(postgres)
-    run(what or (), annotation=Options(tasks, database), say=typer.echo)
+    run(what or (), annotation=Options(tasks, database), texts=texts, say=typer.echo)
 
 
 class _Stopped(BaseException):
