@@ -146,7 +146,8 @@ def missing(dataset: Dataset, thresholds: Qc) -> str | None:
     """Every planned forgery was made, or rejected for a reason."""
     if not dataset.waiting:
         return None
-    return f"{_counted(len(dataset.waiting), 'planned forgery', 'planned forgeries')} not made yet: {_named(dataset.waiting)}"
+    counted = _counted(len(dataset.waiting), "planned forgery", "planned forgeries")
+    return f"{counted} not made yet: {_named(dataset.waiting)}"
 
 
 @rule("dataset.undescribed", Severity.INFO, subject=Subject.DATASET)

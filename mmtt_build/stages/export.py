@@ -158,7 +158,7 @@ def _select(workspace: Workspace, undescribed: bool) -> tuple[pa.Table, pa.Table
     rows = rows.rename_columns({**files, "origin": "description_origin"})
     base = pristine.select(["id", "source", "image"]).rename_columns(["base_id", "source", "pristine_file"])
     rows = _join(rows, "base_id", base, [])
-    of = dict(_chains(plan))
+    of = dict(chains(plan))
     used = [of[name] for name in rows["forgery_id"].to_pylist()]
     _refuse_leaks(rows, used, dict(zip(groups["id"].to_pylist(), groups["identity_group"].to_pylist(), strict=True)))
     licence = dict(zip(pristine["id"].to_pylist(), pristine["licence"].to_pylist(), strict=True))
@@ -202,7 +202,7 @@ def _descriptions(annotations: pa.Table, findings: pa.Table) -> tuple[pa.Table, 
     return annotations.take(order), states
 
 
-def _chains(plan: pa.Table) -> Iterator[tuple[str, list[str]]]:
+def chains(plan: pa.Table) -> Iterator[tuple[str, list[str]]]:
     """Per planned forgery the pristine images that are in it: its base, its donor, and those of what it starts from."""
     columns = (plan[name].to_pylist() for name in ("forgery_id", "base_id", "source_id", "parent_id"))
     of = {name: (base, source, parent) for name, base, source, parent in zip(*columns, strict=True)}
@@ -222,7 +222,7 @@ def _unusable(plan: pa.Table, made: pa.Table, pristine: pa.Table) -> dict[str, s
     status = dict(zip(made["forgery_id"].to_pylist(), made["status"].to_pylist(), strict=True))
     usable = set(pristine.filter(pc.equal(pristine["status"], "ok"))["id"].to_pylist())
     reasons: dict[str, str] = {}
-    for name, used in _chains(plan):
+    for name, used in chains(plan):
         state = status.get(name)
         if state != "ok":
             reasons[name] = f"forgery {state}" if state else "not forged yet"
@@ -233,17 +233,19 @@ def _unusable(plan: pa.Table, made: pa.Table, pristine: pa.Table) -> dict[str, s
 
 def _refuse_leaks(rows: pa.Table, used: list[list[str]], group_of: dict[str, str]) -> None:
     """The card promises that no image and no identity is in two splits; here that is made sure."""
-    split_of: dict[tuple[str, str], str] = {}
-    columns = (rows[name].to_pylist() for name in ("forgery_id", "split", "identity_group"))
-    for name, split, group, ids in zip(*columns, used, strict=True):
-        groups = {group, *(group_of[image] for image in ids if image in group_of)}
-        for kind, members in (("image", ids), ("identity group", groups)):
-            for member in members:
-                if split_of.setdefault((kind, member), split) != split:
-                    raise StoreError(
-                        f"{kind} {member} of {name} is in {split} and in {split_of[kind, member]}: the splits leak",
-                        "the plan or the groups table was changed by hand; restore it from a backup",
-                    )
+    from qc.dataset import crossings
+
+    names, splits, groups = (rows[name].to_pylist() for name in ("forgery_id", "split", "identity_group"))
+    members = (
+        {group, *(group_of[image] for image in ids if image in group_of)}
+        for group, ids in zip(groups, used, strict=True)
+    )
+    for kind, of in (("image", used), ("identity group", members)):
+        for leak in crossings(zip(names, splits, of, strict=True)):
+            raise StoreError(
+                f"{kind} {leak.member} of {leak.forgery} is in {leak.other} and in {leak.split}: the splits leak",
+                "the plan or the groups table was changed by hand; restore it from a backup",
+            )
 
 
 def _sizes(workspace: Workspace, rows: pa.Table, with_pristine: bool) -> NDArray[np.int64]:

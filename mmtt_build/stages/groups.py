@@ -86,7 +86,7 @@ def group(workspace: Workspace) -> int:
     columns = (old[name].to_pylist() for name in old.schema.names)
     assigned = {name: (of, split) for name, of, split in zip(*columns, strict=True)}
     joined = [
-        _near_duplicates(table["phash"], new, recipe.ingest.near_duplicate_bits),
+        near_duplicates(table["phash"], new, recipe.ingest.near_duplicate_bits),
         _same_identity(table["identity"]),
     ]
     if analysed:
@@ -175,7 +175,7 @@ def _same_identity(identities: pa.ChunkedArray) -> NDArray[np.int64]:
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def _near_duplicates(hashes: pa.ChunkedArray, new: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+def near_duplicates(hashes: pa.ChunkedArray, new: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
     """Pairs, (n, 2), of row numbers, at least one of them new, whose 256-bit hashes differ in at most `bits` bits.
 
     With bits as +1 and -1 the product of two hashes is 256 - 2 x distance.

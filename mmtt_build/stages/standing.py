@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -67,7 +68,7 @@ def standing(workspace: Workspace, now: datetime | None = None) -> list[Standing
     times: dict[str, list[datetime]] = defaultdict(list)
     for (annotator, _, _), of in done.items():
         times[annotator] += of
-    paces = {annotator: _per_hour(sorted(moments)) for annotator, moments in times.items()}
+    paces = {annotator: per_hour(sorted(moments)) for annotator, moments in times.items()}
     return [
         Standing(
             key[0], key[1], key[2], sizes[key], len(done[key]), sum(at >= midnight for at in done[key]), repair[key],
@@ -97,7 +98,8 @@ def _hours(tasks: int, per_hour: float | None) -> float | None:
     return tasks / per_hour if per_hour else None
 
 
-def _per_hour(times: list[datetime]) -> float | None:
+def per_hour(times: Sequence[datetime]) -> float | None:
+    """Pace over submissions in their order, breaks left out; None before the second one."""
     gaps = [(b - a).total_seconds() for a, b in pairwise(times)]
     worked = [gap for gap in gaps if gap <= PAUSE_S]
     return 3600 * len(worked) / sum(worked) if sum(worked) else None
