@@ -123,7 +123,8 @@ def measure(
     image = files.header("forged image", files.data("forged image", forged.image, forged.crcs[0]))
     stored = files.data("mask", forged.mask, forged.crcs[1])
     mask_header = files.header("mask", stored)
-    grey = files.decoded("mask", grey=True) if mask_header and mask_header.fits else None
+    fits = mask_header is not None and mask_header.fits and mask_header.colour == _GREY
+    grey = files.decoded("mask", grey=True) if fits else None
     facts: dict[str, object] = {}
     cover = mask = None
     if grey is not None:
