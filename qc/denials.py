@@ -72,8 +72,8 @@ class _Reader:
     """One pass over the judgements of a text."""
 
     def __init__(self, parts: dict[int, Part], exact: str) -> None:
-        self.parts, self.exact = parts, exact
-        self.kinds = kinds = exact.translate(PLAIN)
+        self.parts, self.exact = parts, exact.replace(",|,", ",a,")  # the tongue, though, looks fine
+        self.kinds = kinds = self.exact.translate(PLAIN)
         self.places = [i for i, kind in enumerate(kinds) if kind == PART]
         self.stops = [i for i, kind in enumerate(kinds) if kind == "."]
         self.direct: set[int] = set()  # parts whose cue stands before them
@@ -190,6 +190,8 @@ class _Reader:
             return 0, j, False
         if kind == "N":
             return MISSING, j, beside
+        if kind == "B" and denied and after == PART:
+            return 0, j, False  # shows no sign of freckles
         if kind == "M":
             missing_what = after != "" and after in "wdGBs"
             return 0 if denied % 2 else MISSING, j, (verb or beside) and not missing_what

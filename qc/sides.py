@@ -51,7 +51,7 @@ def assign(reading: Reading) -> None:
     used = {found.end() - 1 for found in _COUNT.finditer(exact)}
     for found in _NEITHER.finditer(exact):
         part = parts[found.end(1) - 1]
-        if part.label in PAIRED and not part.plural:
+        if part.label in _COUNTED and not part.plural:
             part.side = "both"
     for found in _LEFT_AND_RIGHT.finditer(kinds):
         parts[found.end(1) - 1].side = "both"
