@@ -33,6 +33,8 @@ def answered(work, monkeypatch) -> tuple[Work, str, str]:
     task = work.of("a01", "pair")[0]
     with work.login("ana") as ana:
         number = work.answer(ana, task, said(BAD))
+        (project,) = {work.projects()[row["project"]] for row in work.assigned() if row["task_id"] == task}
+        assert ana.get(f"/api/projects/{project}/next").json()["data"]["pair_id"] != task  # as a browser does
     pull(work.workspace)
     audit(work.workspace)
     return work, task, f"{task}-{number}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db import transaction  # type: ignore[import-not-found]
 from projects.models import Project  # type: ignore[import-not-found]
-from tasks.models import Annotation, AnnotationDraft, Task  # type: ignore[import-not-found]
+from tasks.models import Annotation, AnnotationDraft, Task, TaskLock  # type: ignore[import-not-found]
 
 from . import roles
 from .served import Served
@@ -56,7 +56,9 @@ def give_back(served: Served, number: int, updated_at: datetime, notice: str, no
         draft.annotation, draft.lead_time = None, 0.0
         draft.save()
         found.delete()
-        task.set_lock(author)  # the next one that they are given
+        # The one that they are given next is the one that they have locked, of several any.
+        TaskLock.objects.filter(user=author, task__project=task.project_id).delete()
+        task.set_lock(author)
 
 
 def waiting(annotator: Any) -> Iterator[dict[str, int]]:
