@@ -226,20 +226,18 @@ def _extra(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _shape(grey: NDArray[np.uint8], mask: Mask) -> dict[str, object]:
     """The fields of a picture that describe its mask."""
-    histogram = cv2.calcHist([grey], [0], None, [256], [0, 256])[:, 0]
-    between = np.flatnonzero(histogram[1:255]) + 1
-    masked = float(histogram[masks.FORGED_ABOVE + 1 :].sum())
-    facts: dict[str, object] = {
-        "area": masked / mask.size,
-        "levels": (int(between[0]), int(between[-1])) if len(between) else (),
-    }
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    pieces, _ = cv2.findContours(
-        np.ascontiguousarray(mask[y : y + height, x : x + width]).view(np.uint8),
-        cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE,
-    )  # fmt: skip
-    around = sum(map(_rectangle, pieces))
-    return facts | {"fill": min(masked / around, 1.0) if around else 0.0, "pieces": len(pieces)}
+    levels: tuple[int, ...] = ()
+    if cv2.norm(grey, masks.to_grey(mask), cv2.NORM_INF):  # a tenth of the time of looking at the values first
+        between = grey[(grey > 0) & (grey < 255)]
+        levels = int(between.min()), int(between.max())
+    filled = mask.view(np.uint8)
+    masked = cv2.countNonZero(filled)
+    x, y, width, height = cv2.boundingRect(filled)
+    around = np.ascontiguousarray(filled[y : y + height, x : x + width])
+    pieces, _ = cv2.findContours(around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    rectangles = sum(map(_rectangle, pieces))
+    fill = min(masked / rectangles, 1.0) if pieces else 0.0
+    return {"area": masked / mask.size, "levels": levels, "fill": fill, "pieces": len(pieces)}
 
 
 def _rectangle(outline: NDArray[np.int32]) -> float:
