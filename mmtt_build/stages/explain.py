@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -22,6 +22,10 @@ from qc import base
 from qc.report.model import Decision, Returned
 
 PASS, OFF = "pass", "off"
+_SUBMITTED = (
+    "annotation_id", "task_id", "kind", "status", "reason", "annotator", "answer", "description", "observation_s",
+    "created_at",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +175,7 @@ def _answer(answers: Answers, name: str) -> tuple[Answer, tuple[Ruling, ...], st
         return _gone(workspace, name, stored)
     annotation, beside = answers.one(name)
     findings = base.audit(annotation, thresholds, workspace.recipe.dataset.language, beside, workspace.root)
-    rows = [
-        {
-            "rule": one.rule, "severity": str(one.severity), "message": one.message,
-            "spans": [{"start": start, "end": end} for start, end in one.spans],
-        }
-        for one in findings
-    ]  # fmt: skip
+    rows = [base.row_of(finding) for finding in findings]
     answer = Answer(
         id=name,
         kind=annotation.kind,
@@ -197,9 +195,9 @@ def _answer(answers: Answers, name: str) -> tuple[Answer, tuple[Ruling, ...], st
 
 def _gone(workspace: Workspace, name: str, stored: Mapping[str, Any]) -> tuple[Answer, tuple[Ruling, ...], str]:
     """The same of a submission that does not count, by what the audit found while it did."""
-    said = _row(workspace.submissions, name)
+    said = _row(workspace.submissions, name, _SUBMITTED)
     assert said is not None  # its id comes from there
-    task = _row(workspace.tasks, said["task_id"]) if said["task_id"] else None
+    task = _row(workspace.tasks, said["task_id"], ["task_id", "mask_of"]) if said["task_id"] else None
     judged = stored["judged"] is not None
     answer = Answer(
         id=name,
@@ -218,8 +216,8 @@ def _gone(workspace: Workspace, name: str, stored: Mapping[str, Any]) -> tuple[A
     return answer, rules, (task or {}).get("mask_of") or stored["forgery_id"] or ""
 
 
-def _row(table: Table, key: str) -> dict[str, Any] | None:
-    rows = table.read()
+def _row(table: Table, key: str, columns: Sequence[str] | None = None) -> dict[str, Any] | None:
+    rows = table.read(columns)
     found: list[dict[str, Any]] = rows.filter(pc.equal(rows[table.key], key)).to_pylist()
     return found[0] if found else None
 
