@@ -83,8 +83,10 @@ def _units(codings: Iterable[Coding]) -> list[list[Coding]]:
 def _measured(units: Sequence[Sequence[Coding]]) -> Agreement:
     if not units:
         return Agreement()
-    counts = np.array([[len(unit) - sum(column), sum(column)] for unit in units for column in _columns(unit)])
-    counts = counts.reshape(len(units), len(LABELS), 2)
+    sizes = np.array([len(unit) for unit in units])
+    labels = np.array([coding.labels for unit in units for coding in unit], np.int64)
+    present = np.add.reduceat(labels, np.cumsum(sizes) - sizes)
+    counts = np.stack([sizes[:, None] - present, present], axis=-1)  # (units, labels, without and with it)
     alphas, weights = zip(*(_alpha(counts[:, i]) for i in range(len(LABELS))), strict=True)
     known = [(alpha, weight) for alpha, weight in zip(alphas, weights, strict=True) if alpha is not None]
     total = sum(weight for _, weight in known)
@@ -94,10 +96,6 @@ def _measured(units: Sequence[Sequence[Coding]]) -> Agreement:
         dict(zip(LABELS, alphas, strict=True)),
         _similarity(units),
     )
-
-
-def _columns(unit: Sequence[Coding]) -> Iterable[tuple[int, ...]]:
-    return zip(*(coding.labels for coding in unit), strict=True)
 
 
 def _alpha(counts: NDArray[np.int64]) -> tuple[float | None, float]:

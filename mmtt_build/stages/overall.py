@@ -7,7 +7,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +154,8 @@ def _profile(name: str, rows: pa.Table, least_s: float) -> Profile:
     from qc.spelling import count
 
     texts = [text for text in rows["description"].to_pylist() if text and not text.isspace()]
-    times = [time for time in rows["created_at"].to_pylist() if time is not None]
+    stamps = rows["created_at"].drop_null().cast(pa.int64()).to_pylist()  # Arrow's own datetimes take ten times as long
+    times = [datetime.fromtimestamp(stamp / 1e6, UTC) for stamp in stamps]
     seconds = rows["observation_s"].drop_null().to_pylist()
     verdicts = [verdict for verdict in rows["verdict"].to_pylist() if verdict is not None]
     kinds = Counter(zip(rows["kind"].to_pylist(), rows["answer"].to_pylist(), strict=True))
