@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmtt_build.cli.common import DryRunOption, WorkspaceOption, counted, find, group, table
+from mmtt_build.cli.common import DryRunOption, WorkersOption, WorkspaceOption, find, group, table
 
 if TYPE_CHECKING:
     from mmtt_build.config import Qc
+    from mmtt_build.stages.quality import Quality
+    from mmtt_build.workspace import Workspace
 
 app = group("Quality control of descriptions.")
 
@@ -18,14 +21,55 @@ JUDGED = {"annotation": "answers", "forgery": "forgeries", "annotator": "annotat
 
 
 @app.command()
-def audit(dry_run: DryRunOption = False, workspace: WorkspaceOption = None) -> None:
-    """Pass every annotation through every rule and record verdicts and findings."""
-    from mmtt_build.stages.audit import audit as run
+def audit(
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Decode every picture and check the mask contract again.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="HTML page to write. [default: qc-report.html in the workspace]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was counted as JSON.")] = False,
+    workers: WorkersOption = 0,
+    dry_run: DryRunOption = False,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Judge answers, forgeries, annotators and the dataset by all rules; exit with 1 where a gate is not kept.
 
-    result = run(find(workspace), dry_run=dry_run)
-    counts = ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(result.verdicts.items())) or "no annotations"
-    typer.echo(f"audit: {counts}; {result.changed:,} rows {'would change' if dry_run else 'changed'}")
-    counted(result.findings)
+    What was judged before and has not changed is not judged again. Verdicts and findings are rows of the tables
+    findings, image_checks and checks; a page shows them with pictures.
+    """
+    from mmtt_build.stages.quality import REPORT, quality, summary
+
+    at = find(workspace)
+    result = quality(at, pixels=pixels, report=report or at.root / REPORT, workers=workers, dry_run=dry_run)
+    if as_json:
+        typer.echo(json.dumps(summary(at, result), indent=2))
+    else:
+        _say(at, result, dry_run)
+    raise typer.Exit(0 if result.kept else 1)
+
+
+def _say(workspace: Workspace, result: Quality, dry_run: bool) -> None:
+    from mmtt_build.stages.quality import worst
+
+    for what, counts, changed in (
+        ("forgeries", result.images.verdicts, result.images.changed),
+        ("answers", result.answers.verdicts, result.answers.changed),
+    ):
+        said = ", ".join(f"{counts[verdict]:,} {verdict}" for verdict in ("accept", "review", "reject"))
+        typer.echo(f"{what}: {said}; {changed:,} {'would be judged' if dry_run else 'judged'} anew")
+    if rows := worst(workspace, result):
+        typer.echo("")
+        table(("rule", "severity", "judges", "found", "of", "e.g."), rows)
+    typer.echo("")
+    for gate in result.gates:
+        value = "nothing to count" if gate.value is None else f"{gate.value:.4g}"
+        typer.echo(f"{'kept' if gate.kept else 'NOT KEPT'}: {gate.name} = {gate.limit:g}, found {value}")
+    if result.report:
+        typer.echo(f"\nreport: {result.report}")
+    if result.answers.verdicts["reject"]:
+        typer.echo("next: mmtt qc explain ID, mmtt qc send-back, mmtt qc override ID --reason TEXT")
 
 
 @app.command()

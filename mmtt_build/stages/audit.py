@@ -7,9 +7,8 @@ again. A reviewer's decision (`stages.override`) counts for the words it was mad
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,35 +21,12 @@ from mmtt_build.config import Recipe
 from mmtt_build.progress import Progress
 from mmtt_build.stages import override
 from mmtt_build.stages.answers import BATCH, Answers, read
+from mmtt_build.stages.tally import Tally
 from mmtt_build.store import Appender
 from mmtt_build.workspace import Workspace
 
 ALONE = 4 * BATCH
 """Up to so many answers one process is done before others have started."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """Counts of one audit.
-
-    Attributes:
-        verdicts: answers by verdict.
-        findings: findings on answers by rule.
-        examples: id of one answer that a rule objects to, by rule.
-        changed: answers that were judged anew because they or what is known beside them changed.
-    """
-
-    verdicts: Counter[str] = field(default_factory=Counter)
-    findings: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-    changed: int = 0
-
-    def add(self, name: str, verdict: str, rules: Iterable[str]) -> None:
-        """Counts an answer."""
-        self.verdicts[verdict] += 1
-        for rule in rules:
-            self.findings[rule] += 1
-            self.examples.setdefault(rule, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +40,7 @@ class _Task:
 
 def audit(
     workspace: Workspace, *, only: Collection[str] | None = None, workers: int = 0, dry_run: bool = False
-) -> Summary:
+) -> Tally:
     """Judges the answers that are new or changed, and records what was found.
 
     Args:
@@ -95,24 +71,26 @@ def audit(
 
     total = len(answers.rows) if only is None else len(only)
     judged = partial(_judge, workspace.recipe, workspace.root, rules_version())
-    summary, changed = Summary(), set()
+    tally, changed = Tally(), set()
     table = workspace.findings
     with Progress("audit", total, "answers") as progress, Appender(table) as rows:
         count = 1 if total <= ALONE else workers or parallel.cores()
         for found, seen in parallel.unordered(judged, tasks(), count):
             for row in found:
                 changed.add(row["annotation_id"])
-                summary.add(row["annotation_id"], row["verdict"], (finding["rule"] for finding in row["findings"]))
+                tally.add(row)
                 if not dry_run:
                     rows.add(row)
             for _ in range(seen):
                 progress.step()
-    summary.changed = len(changed)
+    tally.changed = len(changed)
     if only is None:
-        _count_rest(valid, changed, answers.rows["annotation_id"], summary)
+        names, still = valid["annotation_id"], answers.rows["annotation_id"].combine_chunks()
+        known = pc.invert(pc.is_in(names, pa.array(list(changed), pa.string())))
+        tally.add_all(valid.filter(pc.and_(pc.is_in(names, still), known)))
         if not dry_run:
             _withdraw(workspace, valid, answers.rows["annotation_id"])
-    return summary
+    return tally
 
 
 def _judge(recipe: Recipe, root: Path, version: str, task: _Task) -> tuple[list[dict[str, Any]], int]:
@@ -146,19 +124,6 @@ def _judge(recipe: Recipe, root: Path, version: str, task: _Task) -> tuple[list[
             }
         )
     return rows, len(task.answers)
-
-
-def _count_rest(stored: pa.Table, changed: Iterable[str], current: pa.ChunkedArray, summary: Summary) -> None:
-    """Adds what was judged before and still holds."""
-    names = stored["annotation_id"]
-    rest = stored.filter(
-        pc.and_(
-            pc.is_in(names, current.combine_chunks()), pc.invert(pc.is_in(names, pa.array(list(changed), pa.string())))
-        )
-    )
-    summary.verdicts.update(rest.filter(pc.equal(pc.list_value_length(rest["findings"]), 0))["verdict"].to_pylist())
-    for row in rest.filter(pc.greater(pc.list_value_length(rest["findings"]), 0)).to_pylist():
-        summary.add(row["annotation_id"], row["verdict"], (finding["rule"] for finding in row["findings"]))
 
 
 def _withdraw(workspace: Workspace, stored: pa.Table, current: pa.ChunkedArray) -> None:

@@ -7,9 +7,8 @@ a missing file is a finding. A verdict on a forgery that cannot be used any more
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +23,7 @@ from mmtt_build import parallel
 from mmtt_build.config import Qc
 from mmtt_build.progress import Progress
 from mmtt_build.stages.answers import Forgeries, forged
+from mmtt_build.stages.tally import Tally
 from mmtt_build.store import Appender
 from mmtt_build.workspace import Workspace
 
@@ -37,21 +37,6 @@ _WITH_PIXELS = "+pixels"
 """Behind the fingerprint of what was decoded whole: it needs no second look without."""
 
 
-@dataclass(slots=True)
-class Summary:
-    """Counts of one run.
-
-    Attributes:
-        verdicts: usable forgeries by verdict.
-        findings: findings on them by rule.
-        changed: forgeries that were measured anew.
-    """
-
-    verdicts: Counter[str] = field(default_factory=Counter)
-    findings: Counter[str] = field(default_factory=Counter)
-    changed: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class _Task:
     """A batch for a worker: rows as `answers.forged` reads them, with `_CHANGE`, and their new fingerprints."""
@@ -60,7 +45,7 @@ class _Task:
     fingerprints: Sequence[str]
 
 
-def measure(workspace: Workspace, *, pixels: bool = False, workers: int = 0, dry_run: bool = False) -> Summary:
+def measure(workspace: Workspace, *, pixels: bool = False, workers: int = 0, dry_run: bool = False) -> Tally:
     """Measures the forgeries that are new or changed.
 
     Args:
@@ -77,27 +62,20 @@ def measure(workspace: Workspace, *, pixels: bool = False, workers: int = 0, dry
         for i, (name, key) in enumerate(zip(names.to_pylist(), fingerprints, strict=True))
         if known.get(name) not in ((key + _WITH_PIXELS,) if pixels else (key, key + _WITH_PIXELS))
     ]
-    summary = Summary(changed=len(todo))
+    tally = Tally(changed=len(todo))
     kept = np.ones(len(names), np.bool_)
     kept[todo] = False
-    _count(stored.filter(pc.is_in(stored["forgery_id"], names.filter(pa.array(kept)))), summary)
+    tally.add_all(stored.filter(pc.is_in(stored["forgery_id"], names.filter(pa.array(kept)))))
     count = 1 if len(todo) <= ALONE else workers or parallel.cores()
     work = partial(_check, workspace.root, workspace.recipe.qc, pixels)
     with Progress("measure", len(todo), "forgeries") as progress, Appender(workspace.image_checks) as rows:
         for made in parallel.unordered(work, _tasks(workspace, names, fingerprints, todo), count):
             for row in made:
-                summary.verdicts[row["verdict"]] += 1
-                summary.findings.update(finding["rule"] for finding in row["findings"])
+                tally.add(row)
                 progress.step("ok" if row["verdict"] == "accept" else row["verdict"])
                 if not dry_run:
                     rows.add(row)
-    return summary
-
-
-def _count(stored: pa.Table, summary: Summary) -> None:
-    """Adds what was measured before and still holds."""
-    summary.verdicts.update(stored["verdict"].to_pylist())
-    summary.findings.update(pc.struct_field(pc.list_flatten(stored["findings"]), "rule").to_pylist())
+    return tally
 
 
 def _tasks(workspace: Workspace, names: pa.Array, fingerprints: Sequence[str], todo: Sequence[int]) -> Iterator[_Task]:
