@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -51,17 +52,21 @@ def no_such_part(annotation: Annotation, context: Context) -> Evidence | None:
     and on maps that were drawn from landmarks neither hair nor ears.
     """
     cover = _cover(context)
-    if cover is None:
+    hidden = _hidden(cover) if cover is not None else set()
+    if not hidden:
         return None
+    claims = (
+        _claims(context) if any((mention.label, "") in hidden or mention.side for mention in context.mentions) else []
+    )
     found = [
         context.quoted(spans, f"{{}}: the picture shows no {_name(label, side, context)}")
-        for (label, side), spans in _slots(_claims(context), context).items()
-        if _absent(cover, label, _subject(side, context))
+        for (label, side), spans in _slots(claims, context).items()
+        if not hidden.isdisjoint(((label, ""), (label, _subject(side, context))))
     ]
     found += [
         Evidence(f"ticked {_plain(label, side)}: the picture shows none", ())
         for label, side in _ticks(annotation)
-        if _absent(cover, label, side)
+        if not hidden.isdisjoint(((label, ""), (label, side)))
     ]
     return _together(found)
 
@@ -74,7 +79,7 @@ def authentic(annotation: Annotation, context: Context) -> Evidence | None:
     others, and that the mask does not touch.
     """
     cover = _cover(context)
-    if cover is None:
+    if cover is None or not any(mention.negated for mention in context.mentions):
         return None
     denied = (mention for mention in _meant(context) if mention.negated)
     return _together(
@@ -252,13 +257,19 @@ def _share(cover: Cover, label: str, side: str) -> float | None:
 
 _CLASSED = ("eye", "pupil", "lip", "mouth", "nose", "ear", "eyebrow", "tooth", "tongue", "hair")
 _NOT_IN_LANDMARKS = ("hair", "ear")
+_SEEN = tuple(
+    (slot, i) for i, slot in enumerate(regions.SLOTS) if slot[0] in _CLASSED and (not slot[1] or slot[0] in PAIRED)
+)
 
 
-def _absent(cover: Cover, label: str, side: str) -> bool:
-    if label not in _CLASSED or _share(cover, label, side) is not None or not any(share is not None for share in cover):
-        return False
-    drawn = all(regions.of(cover, one) is None for one in _NOT_IN_LANDMARKS)
-    return not (drawn and label in _NOT_IN_LANDMARKS)
+def _hidden(cover: Cover) -> set[_Slot]:
+    """What neither part map shows of the parts that have a class; nothing where there was no part map."""
+    hidden = {slot for slot, i in _SEEN if cover[i] is None}
+    if len(hidden) == len(_SEEN):
+        return set()
+    if all((label, "") in hidden for label in _NOT_IN_LANDMARKS):
+        return {slot for slot in hidden if slot[0] not in _NOT_IN_LANDMARKS}
+    return hidden
 
 
 _LIES_IN = {
@@ -319,19 +330,18 @@ _MEASURED = {"pupil": "eye", "mouth": "lip"} | {label: label for label in asymme
 
 
 def _pairs(context: Context) -> dict[str, list[_Span]]:
-    """The pairs that the text says to be unlike, each with the words that say so."""
-    pairs: dict[str, list[_Span]] = {}
-    claimed = [mention for mention in context.mentions if not mention.negated and mention.label in _MEASURED]
-    for sentence in _sentences(context.text, claimed) if _UNLIKE.search(context.text) else ():
-        stop = _STOP.search(context.text, sentence[-1].end)
-        starts = [found.end() for found in _STOP.finditer(context.text, 0, sentence[0].start)]
-        claim = _UNLIKE.search(context.text, starts[-1] if starts else 0, stop.start() if stop else len(context.text))
-        for mention in sentence if claim else ():
-            assert claim is not None
-            spans = pairs.setdefault(_MEASURED[mention.label], [])
-            if claim.span() not in spans:
-                spans.append(claim.span())
-    return pairs
+    """The pairs that the text says to be unlike, each with the words that say so in the same sentence."""
+    text, unlike = context.text, list(_UNLIKE.finditer(context.text))
+    if not unlike:
+        return {}
+    stops = [stop.start() for stop in _STOP.finditer(text)]
+    said = {bisect(stops, claim.start()): claim.span() for claim in reversed(unlike)}
+    pairs: dict[str, dict[_Span, None]] = {}
+    for mention in context.mentions:
+        span = said.get(bisect(stops, mention.start))
+        if span is not None and not mention.negated and mention.label in _MEASURED:
+            pairs.setdefault(_MEASURED[mention.label], {})[span] = None
+    return {label: list(spans) for label, spans in pairs.items()}
 
 
 _Picture = tuple[images.Image, images.Image, tuple[float, ...] | None]

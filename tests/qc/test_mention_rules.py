@@ -205,6 +205,19 @@ def test_a_long_text_is_judged_with_bounded_evidence() -> None:
     assert len(finding.message) < 1000
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["between the nose and ", "one left eye is larger than the right ", "The eyes are uneven. ", "左眼比右眼大。",
+     "nose\n", "the the the left left ", "eyes aaaa not ", "<b>nose</b> \u202e", "\ud83d nose {} %s "],
+)  # fmt: skip
+def test_a_long_text_of_anything_is_judged(tmp_path: Path, piece: str) -> None:
+    text = piece * (50_000 // len(piece))
+    for language in ("en", "zh"):
+        for finding in judged(text, language=language, root=tmp_path).values():
+            assert all(0 <= start < end <= len(text) for start, end in finding.spans)
+            assert len(finding.message) < 5000
+
+
 # --- claims that hold for the pristine as well ------------------------------------------------------------------------
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
