@@ -133,3 +133,7 @@ def _thresholds(folder: Path | None) -> Qc:
             raise
         return Qc()
     return found.recipe.qc
+
+
+from mmtt_build.cli import qc_explain as qc_explain  # noqa: E402 - its commands join the group
+from mmtt_build.cli import qc_repair as qc_repair  # noqa: E402
