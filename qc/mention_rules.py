@@ -14,7 +14,6 @@ from mmtt_build.records import SIZE, Annotation, Forged
 from mmtt_build.workspace import Workspace
 from qc import asymmetry, regions
 from qc.base import Context, Evidence, Severity, rule
-from qc.lexicon import LANGUAGES
 from qc.mentions import Mention, labels
 from qc.regions import Cover
 from qc.sides import PAIRED
@@ -124,8 +123,8 @@ def labels_out_of_mask(annotation: Annotation, context: Context) -> Evidence | N
 
 @rule("labels.text", Severity.INFO)
 def labels_and_text(annotation: Annotation, context: Context) -> str | None:
-    """The parts that are ticked are those that the description names."""
-    if annotation.labels is None or not context.words or context.language not in LANGUAGES:
+    """The parts that are ticked are those that the description names, if it names any."""
+    if annotation.labels is None or not context.mentions:
         return None
     ticked = {label for label, on in zip(LABELS, annotation.labels, strict=True) if on}
     named = set(labels(context.mentions))

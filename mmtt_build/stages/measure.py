@@ -120,13 +120,13 @@ def _current(workspace: Workspace) -> tuple[pa.Array, list[str]]:
     made = made.filter(pc.equal(made["status"], "ok")).drop_columns(["status"])
     plan = workspace.plan.read(["forgery_id", "base_id", "source_id"])
     plan = plan.take(pc.index_in(made["forgery_id"], plan["forgery_id"].combine_chunks()))
-    pristine = workspace.pristine.read(["id", "status", "image", "parts", "points", "landmarks"])
+    pristine = workspace.pristine.read(["id", "status", "image", "parts", "parts_weights", "points", "landmarks"])
     pristine = pristine.filter(pc.equal(pristine["status"], "ok"))
     ok = pristine["id"].combine_chunks()
     base, source = plan["base_id"], plan["source_id"]
     usable = pc.and_(pc.is_in(base, ok), pc.or_(pc.is_null(source), pc.is_in(source, ok)))
     made, base = made.filter(usable), base.filter(usable)
-    places = zip(*(pristine[name].to_pylist() for name in ("image", "parts")), _bytes(pristine["points"]),
+    places = zip(*(pristine[name].to_pylist() for name in ("image", "parts", "parts_weights")), _bytes(pristine["points"]),
                  _bytes(pristine["landmarks"]), strict=True)  # fmt: skip
     of_base = [repr(place).encode() for place in places]
     settings = _settings(workspace.recipe.qc)

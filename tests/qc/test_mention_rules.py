@@ -192,6 +192,7 @@ def test_ticks_and_text() -> None:
         "ticked and not named: lip; called manipulated and not ticked: eye"
     )
     assert message("labels.text", text, labels=None) == ""
+    assert message("labels.text", "It is blurred.", labels=tuple(label_vector(["lip"]))) == ""  # text.no-part says so
     assert judged(text, labels=tuple(label_vector(["lip"])))["labels.text"].severity == "info"
 
 
