@@ -134,7 +134,7 @@ def _profiles(answers: pa.Table, workspace: Workspace, codings: Iterable[Coding]
     """What was counted of each person, by annotator; of their answers the earliest first."""
     from qc.agreement import by_annotator
 
-    rows = answers.filter(pc.not_equal(answers["origin"], "scripted"))
+    rows = answers.filter(pc.and_(pc.not_equal(answers["origin"], "scripted"), pc.is_valid(answers["annotator"])))
     rows = rows.sort_by([("annotator", "ascending"), ("created_at", "ascending"), ("annotation_id", "ascending")])
     findings = workspace.findings.read(["annotation_id", "verdict"])
     verdict = findings["verdict"].take(pc.index_in(rows["annotation_id"], findings["annotation_id"].combine_chunks()))
