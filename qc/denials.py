@@ -29,7 +29,7 @@ _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any
 )
 _NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
-    r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p)?(?=d[laroOsw]{0,2}P|[laroOs]{0,2}P)"
+    r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p)?(?=(?:d?[lr]j)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
 )
 _NOT_REACH = re.compile(rf"[nN][avD]{{0,2}}[dwB]{{0,3}}[vR](?=[pq]?{_NEAR}{{0,3}}P)")
 _NOT_SEEN = re.compile(rf"B[wvVa]{{0,2}}n[vV]{{1,2}}(?=[pq]{_NEAR}{{0,3}}P)")  # a blur is not visible on the chin

@@ -26,7 +26,7 @@ _AFTER = re.compile(
 )
 _NEITHER = re.compile(r"Z([waBG]{0,2}P)(?!j)")  # neither ear, but not "neither ear nor nose"
 _BESIDE = re.compile(r"P(?:,?e?([lr])(?=[,.|vhnNBMG]|$)|([lr])(?=[ws])(?!.{0,4}[lr]))")  # the cheek (left) is darker
-_COUNT = re.compile("[hv]a?2")  # has two pupils: that is their number
+_COUNT = re.compile("[hv]a?2(?=P)")  # has two pupils: that is their number
 _AT_THE_END = re.compile(r"q[dw]{0,2}([lr])s?+(?=[,.|c]|$)")  # the cheek is darker on the left
 _IN_FRONT = re.compile(r"(?:^|[.|,])q[dw]{0,2}([lr])s?+(?:pd?w)?,")  # on the left, the cheek is darker
 _ONE = re.compile(r"[lr](?:1|(?<=d.)(?=[vhu,.|cjnLNMa]|$)|(?<=[,.|v].)(?=[vh])|(?<=^.)(?=[vh]))")
