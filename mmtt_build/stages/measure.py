@@ -126,18 +126,26 @@ def _current(workspace: Workspace) -> tuple[pa.Array, list[str]]:
     base, source = plan["base_id"], plan["source_id"]
     usable = pc.and_(pc.is_in(base, ok), pc.or_(pc.is_null(source), pc.is_in(source, ok)))
     made, base = made.filter(usable), base.filter(usable)
-    places = zip(*(pristine[name].to_pylist() for name in ("image", "parts", "parts_weights")), _bytes(pristine["points"]),
-                 _bytes(pristine["landmarks"]), strict=True)  # fmt: skip
-    of_base = [repr(place).encode() for place in places]
+    numbers = zip(_bytes(pristine["points"]), _bytes(pristine["landmarks"]), strict=True)
+    of_base = [
+        said.encode() + b"".join(places)
+        for said, places in zip(_said(pristine, ("image", "parts", "parts_weights")), numbers, strict=True)
+    ]
     settings = _settings(workspace.recipe.qc)
     fingerprints = []
-    facts = zip(*(made[name].to_pylist() for name in made.column_names), strict=True)
-    for row, at in zip(facts, pc.index_in(base, ok).to_pylist(), strict=True):
+    for said, at in zip(_said(made, made.column_names), pc.index_in(base, ok).to_pylist(), strict=True):
         key = settings.copy()
         key.update(of_base[at])
-        key.update(repr(row).encode("utf-8", "backslashreplace"))
+        key.update(said.encode("utf-8", "backslashreplace"))
         fingerprints.append(key.hexdigest())
     return made["forgery_id"].combine_chunks(), fingerprints
+
+
+def _said(table: pa.Table, names: Sequence[str]) -> list[str]:
+    """Columns of each row as one text; made by Arrow, which takes a fifth of Python's time."""
+    texts = [table[name].cast(pa.string()) for name in names]
+    joined = pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x1e")
+    return joined.to_pylist()
 
 
 def _bytes(column: pa.ChunkedArray) -> list[bytes]:
