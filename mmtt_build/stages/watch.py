@@ -81,7 +81,8 @@ def watch(
         with _told_to_stop(hints):
             try:
                 run.register()
-                say(f"watching {len(run.titles):,} projects; Ctrl-C ends it")
+                how = f"asking every {poll_s:g} s" if poll_s else f"{len(run.titles):,} projects send hints"
+                say(f"watching: {how}; Ctrl-C ends it")
                 run.look()
                 run.until_stopped(hints, poll_s or every_s)
             finally:

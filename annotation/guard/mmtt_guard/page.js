@@ -174,6 +174,12 @@
 
   addEventListener("click", (event) => {
     if (event.target.closest?.('.mmtt-text [data-testid="htx-textbox-content"]')) setTimeout(write); // after the editor's own look at the click
+    const link = event.target.closest?.("#mmtt-done a");
+    if (link) {
+      event.preventDefault();
+      event.stopImmediatePropagation(); // Label Studio would change the address and show the same pair
+      location.assign(link.href);
+    }
     const button = event.target.closest?.(".lsf-bottombar button");
     if (button && button === submit()) stop(event);
   }, true);
