@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import comb, expm1, log
 
 import numpy as np
@@ -11,6 +12,7 @@ from qc.corpus import Corpus, Hashes, Ints, mixed
 
 _MODELLED = 5_000
 """Texts that show well enough which words are usual."""
+_AT_ONCE = 1000
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
@@ -28,15 +30,20 @@ class Chance:
         self.corpus = corpus
         self.orders = [_Order(*run) for run in _runs([corpus.of(number) for number in texts.tolist()])]
 
-    def of(self, number: int, alike: float = 1.0) -> float:
-        """Probability that a text's words, or words so much alike, turn up a second time by chance."""
-        share: Floats | float = 1 / len(self.orders[0].runs)
-        for order, run in zip(self.orders, _runs([self.corpus.of(number)]), strict=True):
-            share = order.share(*run, share)
-        logs = np.sort(np.log(share))
-        free = round((1 - alike) * len(logs))  # words that differ, and they may be any
-        expected = float(np.exp(logs[free:].sum() + log(len(self.corpus.ids)) + log(comb(len(logs), free))))
-        return -expm1(-expected)
+    def of(self, numbers: Sequence[int], alike: Sequence[float]) -> NDArray[np.float64]:
+        """Probability, of each text, that its words turn up a second time by chance, or words so much alike do."""
+        found = np.ones(len(numbers))
+        for start in range(0, len(numbers), _AT_ONCE):
+            texts = [self.corpus.of(number) for number in numbers[start : start + _AT_ONCE]]
+            share: Floats | float = 1 / len(self.orders[0].runs)
+            for order, run in zip(self.orders, _runs(texts), strict=True):
+                share = order.share(*run, share)
+            ends = np.cumsum([len(text) for text in texts])
+            for at, logs in enumerate(np.split(np.log(share), ends[:-1]), start):
+                free = round((1 - alike[at]) * len(logs))  # words that differ, and they may be any
+                bits = np.sort(logs)[free:].sum() if free else logs.sum()
+                found[at] = -expm1(-np.exp(bits + log(len(self.corpus.ids)) + log(comb(len(logs), free))))
+        return found
 
 
 _ORDER = 4

@@ -60,16 +60,15 @@ def find(texts: Iterable[tuple[str, str, str]], thresholds: Qc, language: str | 
     same = _same(corpus)
     near = _near(corpus, thresholds.near_duplicate, np.array(sorted(same), np.int64))
     chance = Chance(corpus, np.setdiff1d(np.arange(len(corpus.ids)), [*same, *near]))
-    copies: dict[int, list[Copied]] = {}
-    unlikely: dict[int, bool] = {}
-    for number, of in same.items():
-        words = int(corpus.words[number])
-        if words not in unlikely:
-            unlikely[words] = chance.of(number) < CHANCE
-        if unlikely[words]:
-            copies[number] = [corpus.copied("same", of)]
-    for number, (alike, of) in near.items():
-        if chance.of(number, alike) < CHANCE:
+    first = {int(corpus.words[number]): number for number in same}
+    odds = dict(zip(first, chance.of([*first.values()], [1.0] * len(first)), strict=True))
+    copies = {
+        number: [corpus.copied("same", of)] for number, of in same.items() if odds[int(corpus.words[number])] < CHANCE
+    }
+    for (number, (alike, of)), likely in zip(
+        near.items(), chance.of([*near], [alike for alike, _ in near.values()]), strict=True
+    ):
+        if likely < CHANCE:
             copies[number] = [corpus.copied("near", of, alike)]
     for number, copied in _templates(corpus, thresholds.template_uses):
         found = copies.setdefault(number, [])
