@@ -205,7 +205,7 @@ _STOP = re.compile(r"[.!?](?:\s|$)|[;。！？；\n]")
 _LOOK_BACK = 80
 _PLACE = re.compile(
     r"\b(?:near(?:by)?|beside|next to|close to|adjacent to|below|beneath|under(?:neath)?|above|over|behind"
-    r"|around|along|towards?|from|into|to|than|as|like|match(?:es|ing)?|between(?:[^.;,]{1,40}?\band)?"
+    r"|at|by|around|along|towards?|from|into|to|than|as|like|match(?:es|ing)?|between(?:[^.;,]{1,40}?\band)?"
     r"|(?:consistent|inconsistent|aligned?|level|line|compared|symmetric|asymmetric|merged?|mixe[sd]|fused?) with)\s+"
     r"(?:(?:the|a|an|his|her|its|their|both|left|right|upper|lower|inner|outer|other|corners?|edges?|tips?|sides?|of)"
     r"\s+){0,6}$",

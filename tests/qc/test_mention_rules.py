@@ -68,6 +68,7 @@ def message(rule: str, description: str | None, **given: object) -> str:
         "The left eye blends badly into the nose.",
         "The area between the left eye and the nose is smeared.",
         "There is a seam around the left eye.",
+        "The skin at the left corner of the mouth is too smooth.",
         "The left eye is blurred, the nose looks natural.",
         "The picture is blurred.",
         "",
