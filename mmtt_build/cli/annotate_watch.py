@@ -12,9 +12,15 @@ from mmtt_build.cli.common import WorkspaceOption, counted, find
 
 @app.command()
 def watch(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="For Label Studio's webhooks. [default: a free one]")] = 0,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="For Label Studio's webhooks. [default: a free one]", show_default=False),
+    ] = 0,
     poll: Annotated[
-        float, typer.Option(min=0, help="Ask the server every so many seconds instead; for a server that is not ours.")
+        float,
+        typer.Option(
+            min=0, help="Ask the server every so many seconds instead; for one that is not ours.", show_default=False
+        ),
     ] = 0,
     workspace: WorkspaceOption = None,
 ) -> None:

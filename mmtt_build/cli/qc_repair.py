@@ -34,7 +34,7 @@ def override(
 
 @app.command("send-back")
 def send_back(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Annotation ids.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Annotation ids.")] = None,
     rule: Annotated[list[str] | None, typer.Option(help="Those that this rule rejects; may be repeated.")] = None,
     annotator: Annotated[str, typer.Option(help="Those of this annotator, e.g. a07.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="All that are rejected.")] = False,
