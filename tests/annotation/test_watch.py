@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import signal
 import socket
@@ -24,6 +25,7 @@ from tests.annotation.conftest import MADE
 from tests.annotation.desk import Desk
 from tests.annotation.work import WAIT_S, said
 
+logger = logging.getLogger(__name__)
 BAD = "Unlike the original, the nose is blurred and too dark."
 GOOD = "The nose is blurred and too dark."
 SENT_S = 120.0
@@ -51,6 +53,7 @@ class Watching:
             else:
                 self.said.append(self.lines.get())
         found = self.said[-1]
+        logger.info("watch: %s", found)
         self.said.append("")
         return found
 
