@@ -16,6 +16,7 @@ from mmtt_build.errors import ConfigError
 from mmtt_build.records import Annotation, Forged
 from qc import lexicon
 from qc.mentions import Mention, read_mentions
+from qc.places import meant
 from qc.spelling import Folded, count, fold
 
 
@@ -130,6 +131,11 @@ class Context:
         """The parts that the description names; none in a language that has no lexicon."""
         return read_mentions(self.folded, self.language) if self.language in lexicon.LANGUAGES else []
 
+    @cached_property
+    def meant(self) -> list[Mention]:
+        """The mentions that say more than where another part is, see `places.meant`."""
+        return meant(self.text, self.mentions)
+
     def said(self, kind: str, message: str) -> Evidence | None:
         """Evidence that the description holds phrases of a kind (`lexicon.phrases`) of any language; {} quotes them."""
         folded = self.folded
@@ -232,7 +238,9 @@ def named(name: str) -> Rule:
 
 def severity(rule: Rule, thresholds: Qc) -> Severity | None:
     """Of a rule under a recipe; None where it is switched off."""
-    said = thresholds.severity.get(rule.name, rule.severity)
+    said = thresholds.severity.get(rule.name)
+    if said is None:
+        return rule.severity
     return None if said == "off" else Severity(said)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mmtt_build import images
@@ -15,6 +15,7 @@ from mmtt_build.workspace import Workspace
 from qc import asymmetry, regions
 from qc.base import Context, Evidence, Severity, rule
 from qc.mentions import Mention, labels
+from qc.places import LOOK_BACK, STOP
 from qc.regions import Cover
 from qc.sides import PAIRED
 
@@ -80,7 +81,7 @@ def authentic(annotation: Annotation, context: Context) -> Evidence | None:
     cover = _cover(context)
     if cover is None or not any(mention.negated for mention in context.mentions):
         return None
-    denied = (mention for mention in _meant(context) if mention.negated)
+    denied = (mention for mention in context.meant if mention.negated)
     return _together(
         context.quoted(spans, f"{{}}: the {_name(label, side, context)} was not manipulated, and needs no words")
         for (label, side), spans in _slots(denied, context).items()
@@ -167,51 +168,8 @@ def _cover(context: Context) -> Cover | None:
     return context.beside.forgery.cover if context.beside and context.beside.forgery else None
 
 
-def _meant(context: Context) -> list[Mention]:
-    """The mentions without those that only say where another part is, or what it is compared with.
-
-    Where a sentence names nothing but one place, that is what it is about: "blur around the left eye".
-    """
-    found: list[Mention] = []
-    for sentence in _sentences(context.text, context.mentions):
-        is_place = [_is_place(context.text, mention) for mention in sentence]
-        found += [mention for mention, place in zip(sentence, is_place, strict=True) if not place or len(sentence) == 1]
-    return found
-
-
 def _claims(context: Context) -> list[Mention]:
-    return [mention for mention in _meant(context) if not mention.negated]
-
-
-def _sentences(text: str, mentions: list[Mention]) -> Iterator[list[Mention]]:
-    """The mentions of each sentence that has any."""
-    sentence: list[Mention] = []
-    for mention in mentions:
-        if sentence and _STOP.search(text, sentence[-1].end, mention.start):
-            yield sentence
-            sentence = []
-        sentence.append(mention)
-    if sentence:
-        yield sentence
-
-
-def _is_place(text: str, mention: Mention) -> bool:
-    """Whether a part only says where another one is, or what that is compared with."""
-    before = text[max(mention.start - _LOOK_BACK, 0) : mention.start]
-    return bool(_PLACE.search(before) or _PLACE_AFTER.match(text, mention.end))
-
-
-_STOP = re.compile(r"[.!?](?:\s|$)|[;。！？；\n]")
-_LOOK_BACK = 80
-_PLACE = re.compile(
-    r"\b(?:near(?:by)?|beside|next to|close to|adjacent to|below|beneath|under(?:neath)?|above|over|behind"
-    r"|at|by|around|along|towards?|from|into|to|than|as|like|match(?:es|ing)?|between(?:[^.;,]{1,40}?\band)?"
-    r"|(?:consistent|inconsistent|aligned?|level|line|compared|symmetric|asymmetric|merged?|mixe[sd]|fused?) with)\s+"
-    r"(?:(?:the|a|an|his|her|its|their|both|left|right|upper|lower|inner|outer|other|corners?|edges?|tips?|sides?|of)"
-    r"\s+){0,6}$",
-    re.IGNORECASE,
-)
-_PLACE_AFTER = re.compile("的?(?:[上下左右前后]方|[上下]面|旁边?|附近|周围|之间|[以之][上下])")
+    return [mention for mention in context.meant if not mention.negated]
 
 
 def _slots(mentions: Iterable[Mention], context: Context) -> Mapping[_Slot, list[_Span]]:
@@ -222,7 +180,7 @@ def _slots(mentions: Iterable[Mention], context: Context) -> Mapping[_Slot, list
         if mention.side == "both":  # both lips are no sides
             sides = ["left", "right"] if mention.label in PAIRED else [""]
         start = mention.start
-        if mention.side and (said := _SIDE_BEFORE.search(context.text, max(start - _LOOK_BACK, 0), start)):
+        if mention.side and (said := _SIDE_BEFORE.search(context.text, max(start - LOOK_BACK, 0), start)):
             start = said.start()
         for side in sides:
             slots.setdefault((mention.label, side), []).append((start, mention.end))
@@ -333,7 +291,7 @@ def _pairs(context: Context) -> dict[str, list[_Span]]:
     text, unlike = context.text, list(_UNLIKE.finditer(context.text))
     if not unlike:
         return {}
-    stops = [stop.start() for stop in _STOP.finditer(text)]
+    stops = [stop.start() for stop in STOP.finditer(text)]
     said = {bisect(stops, claim.start()): claim.span() for claim in reversed(unlike)}
     pairs: dict[str, dict[_Span, None]] = {}
     for mention in context.mentions:

@@ -165,6 +165,7 @@ def demo(
     typer.echo(
         f"\n{result.triplets} triplets in {result.release}\n"
         f"look at:  {result.sheet}\n"
+        f"          {result.report}\n"
         f"try next: mmtt status -w {folder}\n"
         f"          mmtt verify {result.release}\n"
         f"          mmtt init my-dataset && mmtt build ingest -w my-dataset --celebamask-hq DIR"

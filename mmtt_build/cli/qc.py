@@ -61,11 +61,13 @@ def _say(workspace: Workspace, result: Quality, dry_run: bool) -> None:
         typer.echo(f"{what}: {said}; {changed:,} {'would be judged' if dry_run else 'judged'} anew")
     if rows := worst(workspace, result):
         typer.echo("")
-        table(("rule", "severity", "judges", "found", "of", "e.g."), rows)
+        heads = ("rule", "severity", "judges", "found", "of", "e.g.")
+        table(heads, [(rule, said, JUDGED[judges], *counts) for rule, said, judges, *counts in rows])
     typer.echo("")
     for gate in result.gates:
-        value = "nothing to count" if gate.value is None else f"{gate.value:.4g}"
-        typer.echo(f"{'kept' if gate.kept else 'NOT KEPT'}: {gate.name} = {gate.limit:g}, found {value}")
+        typer.echo(
+            f"{'kept' if gate.kept else 'NOT KEPT'}: {gate.name} = {_value(gate.limit)}, is {_value(gate.value)}"
+        )
     if result.report:
         typer.echo(f"\nreport: {result.report}")
     if result.answers.verdicts["reject"]:
@@ -119,6 +121,12 @@ def mentions(
 
     for line in listing(texts(text, file), language=language, official=official):
         typer.echo(line.encode())  # JSON is UTF-8, whatever the terminal speaks
+
+
+def _value(number: float | bool | None) -> str:
+    if number is None:
+        return "not known: nothing to count"
+    return str(number).lower() if isinstance(number, bool) else f"{number:.4g}"
 
 
 def _thresholds(folder: Path | None) -> Qc:

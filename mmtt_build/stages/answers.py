@@ -107,9 +107,12 @@ class Answers:
 
     Attributes:
         workspace: whose.
+        among: annotation ids: copies are looked for among the answers of their annotators; None looks among all, which
+            takes seconds where there are many.
     """
 
     workspace: Workspace
+    among: Collection[str] | None = None
 
     @cached_property
     def rows(self) -> pa.Table:
@@ -176,9 +179,11 @@ class Answers:
         """Where else the words of a description are, by annotation id; scripted ones are nobody's words."""
         from qc import copies
 
-        words = self.rows.filter(
-            pc.and_(pc.is_valid(self.rows["description"]), pc.not_equal(self.rows["origin"], "scripted"))
-        )
+        rows = self.rows
+        words = rows.filter(pc.and_(pc.is_valid(rows["description"]), pc.not_equal(rows["origin"], "scripted")))
+        if self.among is not None:
+            known = pc.is_in(words["annotation_id"], pa.array(sorted(self.among), pa.string()))
+            words = words.filter(pc.is_in(words["annotator"], pc.unique(words.filter(known)["annotator"])))
         words = words.sort_by([("created_at", "ascending"), ("annotation_id", "ascending")])
         columns = [words[name].to_pylist() for name in ("annotation_id", "annotator", "description")]
         recipe = self.workspace.recipe

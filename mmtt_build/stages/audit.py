@@ -45,7 +45,7 @@ def audit(
 
     Args:
         workspace: whose.
-        only: annotation ids; None takes all.
+        only: annotation ids; None takes all. Copies of other annotators' words are found when all are judged.
         workers: processes; 0 takes all cores.
         dry_run: counts and writes nothing.
 
@@ -57,7 +57,7 @@ def audit(
 
     for name in workspace.recipe.qc.severity:
         named(name)
-    answers = Answers(workspace)
+    answers = Answers(workspace, among=only)
     stored = workspace.findings.read(["annotation_id", "verdict", "fingerprint", "findings"])
     # A withdrawn verdict is no reason to judge the same words again, but to write the verdict again it is.
     valid = stored.filter(pc.is_valid(stored["verdict"]))

@@ -12,10 +12,10 @@ from mmtt_build import config, parallel, parts
 from mmtt_build.errors import ConfigError
 from mmtt_build.progress import Progress
 from mmtt_build.seeds import rng_for
-from mmtt_build.stages.audit import audit
 from mmtt_build.stages.export import export
 from mmtt_build.stages.generate import Machine, generate
 from mmtt_build.stages.ingest import ingest
+from mmtt_build.stages.quality import REPORT, quality
 from mmtt_build.stages.sheet import contact_sheet
 from mmtt_build.workspace import Workspace
 
@@ -72,6 +72,7 @@ class Result:
 
     release: Path
     sheet: Path
+    report: Path
     triplets: int
 
 
@@ -124,9 +125,11 @@ def demo(
     say(f"3/6 plan and forge {forgeries} with blendswap, splice, warp and patchfill")
     made = generate(workspace, machine=Machine(workers=workers))
     say("    " + (", ".join(f"{n} {status}" for status, n in sorted(made.outcomes.items())) or "made already"))
-    say("4/6 write scripted stand-ins for the descriptions (marked as such) and audit them")
+    say("4/6 write scripted stand-ins for the descriptions (marked as such), and judge them and the forgeries")
     stand_in(workspace)
-    audit(workspace)
+    judged = quality(workspace, report=folder / REPORT, workers=workers)
+    counts = judged.answers.verdicts
+    say("    " + ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("accept", "review", "reject")))
     release = folder / "releases" / f"{workspace.recipe.dataset.name}-{workspace.recipe.dataset.version}"
     say(f"5/6 export to {release}")
     if not (release / "manifest.json").is_file():
@@ -134,8 +137,7 @@ def demo(
     sheet = folder / "contact-sheet.png"
     say(f"6/6 draw {sheet}")
     contact_sheet(workspace, sheet)
-    accepted = workspace.findings.keys(verdict="accept")
-    return Result(release, sheet, len(accepted))
+    return Result(release, sheet, folder / REPORT, counts["accept"])
 
 
 def desk(folder: Path, *, port: int | None = None, image_port: int | None = None, say: Callable[[str], None]) -> Desk:

@@ -41,7 +41,7 @@ def test_a_good_annotation_passes_every_rule() -> None:
 @pytest.mark.parametrize("text", [None, "", " \n\t"])
 def test_empty(text: str | None) -> None:
     assert "without a word" in found(replace(GOOD, description=text))["text.empty"]
-    assert found(replace(GOOD, description=text, answer="nothing-visible")) == {}
+    assert found(replace(GOOD, description=text, answer="nothing-visible", labels=None)) == {}
 
 
 def test_too_long_counts_words_by_white_space() -> None:
