@@ -283,12 +283,15 @@ _UNLIKE = re.compile(
     "|不对称|大小不[一同等]|高低不[一同平]|一大一小|一高一低|不一样[大高]|比[左右]",
     re.IGNORECASE,
 )
+_CUES = ("symmetr", "uneven", "unequal", "mismatch", "crooked", "differ", "same", " than ", "not ", "one ", *"不一比")
+"""Without one of them nothing is said to be unlike; to look for them takes a hundredth of the time."""
 _MEASURED = {"pupil": "eye", "mouth": "lip"} | {label: label for label in asymmetry.LABELS}
 
 
 def _pairs(context: Context) -> dict[str, list[_Span]]:
     """The pairs that the text says to be unlike, each with the words that say so in the same sentence."""
-    text, unlike = context.text, list(_UNLIKE.finditer(context.text))
+    text, lowered = context.text, context.text.lower()
+    unlike = list(_UNLIKE.finditer(text)) if any(cue in lowered for cue in _CUES) else []
     if not unlike:
         return {}
     stops = [stop.start() for stop in STOP.finditer(text)]

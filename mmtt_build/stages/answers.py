@@ -51,21 +51,34 @@ class Forgeries:
         self.pristine = workspace.pristine.read(["id", "status", "image", "parts", "points", "landmarks"])
         self.checks = workspace.image_checks.read(["forgery_id", "cover"])
 
-    def rows(self, names: pa.Array) -> pa.Table:
-        """What the tables have of each of these forgeries, in their order, for `forged` to read.
+    def find(self, names: pa.Array) -> pa.Table:
+        """Where the tables have each of these forgeries, for `rows`; a slice of it stands for a slice of them.
 
         Args:
             names: ids; may be null.
         """
-        made, plan = _take(self.made, "forgery_id", names), _take(self.plan, "forgery_id", names)
-        base = _take(self.pristine, "id", plan["base_id"].combine_chunks())
-        donor = _take(self.pristine, "id", plan["source_id"].combine_chunks())
-        cover = _take(self.checks, "forgery_id", names)["cover"]
-        columns: dict[str, Any] = {"name": names, "planned": plan["forgery_id"]}
+        plan = _places(self.plan, "forgery_id", names)
+        base, source = (self.plan[name].take(plan).combine_chunks() for name in ("base_id", "source_id"))
+        return pa.table(
+            {
+                "name": names,
+                "made": _places(self.made, "forgery_id", names),
+                "plan": plan,
+                "base": _places(self.pristine, "id", base),
+                "donor": _places(self.pristine, "id", source),
+                "cover": _places(self.checks, "forgery_id", names),
+            }
+        )
+
+    def rows(self, found: pa.Table) -> pa.Table:
+        """What the tables have of forgeries that `find` found, in their order, for `forged` to read."""
+        made, plan = self.made.take(found["made"]), self.plan.take(found["plan"])
+        base = self.pristine.take(found["base"])
+        columns: dict[str, Any] = {"name": found["name"], "planned": plan["forgery_id"]}
         columns |= {name: made[name] for name in made.column_names}
         columns |= {f"base_{name}": base[name] for name in base.column_names}
-        columns |= {"source_id": plan["source_id"], "source_status": donor["status"], "cover": cover}
-        return pa.table(columns)
+        columns |= {"source_id": plan["source_id"], "source_status": self.pristine["status"].take(found["donor"])}
+        return pa.table(columns | {"cover": self.checks["cover"].take(found["cover"])})
 
 
 def forged(row: Mapping[str, Any]) -> Forged | None:
@@ -161,18 +174,31 @@ class Answers:
     @cached_property
     def _others(self) -> pa.Array:
         """Per row an earlier one on the same task, or of the same forgery by the same annotator."""
-        columns = (self.rows[c].to_pylist() for c in ("annotation_id", "task_id", "forgery_id", "annotator"))
-        rows = list(zip(*columns, strict=True))
-        times = self.rows["created_at"].to_pylist()
-        seen: dict[tuple[str, ...], str] = {}
-        found: list[str | None] = [None] * len(rows)
-        for i in sorted(range(len(rows)), key=lambda i: (str(times[i] or ""), rows[i][0])):
-            name, task, forgery, annotator = rows[i]
-            keys = [key for key in (("task", task), ("forgery", forgery, annotator)) if key[1]]
-            found[i] = next((seen[key] for key in keys if key in seen), None)
-            for key in keys:
-                seen.setdefault(key, name)
-        return pa.array(found, pa.string())
+        of_task = self._first(pc.fill_null(self.rows["task_id"], ""))
+        pair = pc.binary_join_element_wise(self.rows["forgery_id"], self.rows["annotator"], "\n")
+        of_forgery = self._first(pc.fill_null(pair, ""))
+        return pc.coalesce(of_task, of_forgery)
+
+    def _first(self, keys: pa.ChunkedArray) -> pa.Array:
+        """Per row the earliest one with the same key, null for that one itself and where the key is empty."""
+        at = pc.fill_null(self.rows["created_at"].cast(pa.int64()), 0)
+        table = pa.table({"key": keys, "at": at, "name": self.rows["annotation_id"]})
+        order = pc.sort_indices(table, [(name, "ascending") for name in table.column_names])
+        table = table.take(order).combine_chunks()
+        if not len(table):
+            return pa.array([], pa.string())
+        key = table["key"].combine_chunks()
+        new = np.concatenate([[True], pc.not_equal(key[1:], key[:-1]).to_numpy(zero_copy_only=False)])
+        first = np.maximum.accumulate(np.where(new, np.arange(len(new)), 0))
+        alone = new | pc.equal(key, "").to_numpy(zero_copy_only=False)
+        found = table["name"].combine_chunks().take(pa.array(first, mask=alone))
+        return found.take(pa.array(np.argsort(order.to_numpy())))
+
+    @cached_property
+    def _of(self) -> pa.Table:
+        """Per row where the tables have its forgery; of a control the one whose mask was shown."""
+        tasks = _take(self._tasks, "task_id", self.rows["task_id"].combine_chunks())
+        return self.forgeries.find(pc.coalesce(self.rows["forgery_id"], tasks["mask_of"]).combine_chunks())
 
     @cached_property
     def copied(self) -> dict[str, Any]:
@@ -195,7 +221,7 @@ class Answers:
         return Forgeries(self.workspace)
 
     def batches(self, only: Collection[str] | None = None) -> Iterator[pa.Table]:
-        """Answers with all that is known beside them, some at a time, for `read` to read.
+        """Answers with all that is known beside them, some at a time; `read` reads their rows.
 
         Args:
             only: these annotation ids; None takes all.
@@ -208,9 +234,7 @@ class Answers:
         for start in range(0, len(wanted), BATCH):
             at = pa.array(wanted[start : start + BATCH])
             rows = self.rows.take(at)
-            tasks = _take(self._tasks, "task_id", rows["task_id"].combine_chunks())
-            shown = pc.coalesce(rows["forgery_id"], tasks["mask_of"]).combine_chunks()
-            of = self.forgeries.rows(shown)
+            of = self.forgeries.rows(self._of.take(at))
             previous, since = (column.take(at) for column in self._before)
             copied = [
                 [{field: getattr(copy, field) for field in _COPIED} for copy in self.copied.get(name, ())]
@@ -229,18 +253,17 @@ class Answers:
             ConfigError: there is none with this id.
         """
         for batch in self.batches([name]):
-            return next(read(batch))
+            return read(batch.to_pylist()[0])
         raise ConfigError(f"no answer {name!r}", "the tables annotations and submissions have the ids")
 
 
-def read(batch: pa.Table) -> Iterator[tuple[Annotation, Beside]]:
-    """The answers of a batch, each with what is known beside it."""
+def read(row: Mapping[str, Any]) -> tuple[Annotation, Beside]:
+    """An answer of a batch, with what is known beside it."""
     from qc.base import Beside, Copied
 
-    for row in batch.to_pylist():
-        copied = tuple(Copied(**copy | {"span": _tuple(copy["span"])}) for copy in row["copied"])
-        of = forged({name[3:]: value for name, value in row.items() if name.startswith("of_")})
-        yield _annotation(row), Beside(of, row["previous"], row["since_s"], copied, row["other"])
+    copied = tuple(Copied(**copy | {"span": _tuple(copy["span"])}) for copy in row["copied"])
+    of = forged({name[3:]: value for name, value in row.items() if name.startswith("of_")})
+    return _annotation(row), Beside(of, row["previous"], row["since_s"], copied, row["other"])
 
 
 def _annotation(row: Mapping[str, Any]) -> Annotation:
@@ -267,4 +290,9 @@ def _tuple(values: Any) -> tuple[Any, ...] | None:
 
 def _take(table: pa.Table, key: str, names: pa.Array) -> pa.Table:
     """The row of each name, all null where there is none."""
-    return table.take(pc.index_in(names, table[key].combine_chunks()))
+    return table.take(_places(table, key, names))
+
+
+def _places(table: pa.Table, key: str, names: pa.Array) -> pa.Array:
+    """The row number of each name, null where there is none."""
+    return pc.index_in(names, table[key].combine_chunks())

@@ -128,7 +128,8 @@ def explain(workspace: Workspace, name: str) -> Explanation:
     found = _resolve(name, {*said, *workspace.plan.keys().to_pylist(), *workspace.forgeries.keys().to_pylist()})
     answer, rules, forgery_id = _answer(answers, found) if found in set(said) else (None, (), found)
     control = answer is not None and answer.kind == "control"
-    of = forged(answers.forgeries.rows(pa.array([forgery_id or None], pa.string())).to_pylist()[0])
+    there = answers.forgeries
+    of = forged(there.rows(there.find(pa.array([forgery_id or None], pa.string()))).to_pylist()[0])
     checked = _row(workspace.image_checks, forgery_id)
     verdict = (checked or {}).get("verdict") or ""
     image = _rulings(base.Subject.FORGERY, checked["findings"], workspace.recipe.qc) if checked and verdict else ()

@@ -82,11 +82,12 @@ def _tasks(workspace: Workspace, names: pa.Array, fingerprints: Sequence[str], t
     if not todo:
         return
     forgeries = Forgeries(workspace)
+    found = forgeries.find(names)
     changes = workspace.forgeries.read(["forgery_id", *_CHANGE])
     at = pc.index_in(names, changes["forgery_id"].combine_chunks())
     for start in range(0, len(todo), BATCH):
         batch = pa.array(todo[start : start + BATCH], pa.int64())
-        rows = forgeries.rows(names.take(batch))
+        rows = forgeries.rows(found.take(batch))
         for column in _CHANGE:
             rows = rows.append_column(column, changes[column].take(at.take(batch)))
         yield _Task(rows.combine_chunks(), [fingerprints[i] for i in batch.to_pylist()])

@@ -283,7 +283,8 @@ class _Tables:
         ids = [row.id for row, _ in chosen]
         at = pc.index_in(pa.array(ids, pa.string()), self.texts["annotation_id"].combine_chunks())
         forgeries = pc.coalesce(self.texts["forgery_id"].take(at), self._shown(at), pa.array(ids, pa.string()))
-        stored = Forgeries(self.workspace).rows(forgeries.combine_chunks()).to_pylist()
+        there = Forgeries(self.workspace)
+        stored = there.rows(there.find(forgeries.combine_chunks())).to_pylist()
         for (row, rule), of in zip(chosen, stored, strict=True):
             yield model.Example(row, rule, tuple(_thumbnails(self.workspace, forged(of), row.kind == _CONTROL)))
 

@@ -148,7 +148,8 @@ def make(folder: Path, *, portraits: int = 16, forgeries: int = 40) -> Faces:
     generate(workspace, machine=Machine())
     measure(workspace)
     names = workspace.forgeries.keys(status="ok").combine_chunks()
-    rows = map(forged, Forgeries(workspace).rows(names).to_pylist())
+    there = Forgeries(workspace)
+    rows = map(forged, there.rows(there.find(names)).to_pylist())
     covers = {of.id: dict(zip(SLOTS, of.cover, strict=True)) for of in rows if of and of.cover}
     faces = Faces(workspace, [], covers)
     faces.answers.extend(_answers(faces))
