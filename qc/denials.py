@@ -32,17 +32,23 @@ _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do
     r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p)?(?=(?:d?[lr]j)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
 )
 _NOT_REACH = re.compile(rf"[nN][avD]{{0,2}}[dwB]{{0,3}}[vR](?=[pq]?{_NEAR}{{0,3}}P)")
-_NOT_SEEN = re.compile(rf"B[wvVa]{{0,2}}n[vV]{{1,2}}(?=[pq]{_NEAR}{{0,3}}P)")  # a blur is not visible on the chin
+_NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is absent around the nose
+    rf"B[wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{_NEAR}{{0,3}}P)"
+)
 _LESS = re.compile(r"M(?=[dwaelroOsGTV]{0,3}P)")  # the missing eyebrow
 _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
-_LISTED = re.compile(r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)")  # looks real: ears, hair
+_LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair
+    r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)|(?<![nNT])(?<![nNT][av])[GU]v(?=[de]{0,2}P(?:[,.|cj]|$))"
+)
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}P)")
-_AS_DO = re.compile(rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[Ta](?:[,.|]|$))")  # so do the ears; and the ears too
+_AS_DO = re.compile(
+    rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[Ta](?:[,.|]|$))"
+)  # so do the ears; and the ears too
 _BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[dwalro]{0,4}P(?:\.|$))")  # everything is blurred but the ears
 
 _DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
-    ("NL", _NONE), ("nN", _NO_FLAW), ("N", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("n", _NOT_SEEN),
+    ("NL", _NONE), ("nN", _NO_FLAW), ("N", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("nM", _NOT_SEEN),
     ("M", _LESS), ("U", _INTACT), ("GU", _GOOD_ONES), ("GU", _LISTED),
 ))  # fmt: skip
 """Each with the kinds that it needs: most texts have few of them."""
@@ -61,8 +67,12 @@ _IF = re.compile(r"Y[^.,|Y]*$")  # natural if the eyes were equal
 _EDGE = re.compile(r"E[waV]{0,2}[pqe]{1,2}[dwalroOe]{0,4}$")  # the edge of the
 
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" are some, too.
-_JUDGEMENT = re.compile(r"[GUFBMV]|na?h?a{0,2}(?=[,.|]|$)|[DN](?=[,.|]|$)")
+_JUDGEMENT = re.compile(r"[GUFBMV]|na?h?a{0,2}(?=[,.|]|$)|h?N(?=[,.|]|$)|D(?=[,.|]|$)")
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
+_MODIFIER = re.compile(r"w|p?e")  # skin texture; 脸颊上的雀斑
+_OBJECT_NEXT = re.compile(r"a?(?:d[laroOwGB]{0,3}|\|)P")  # and changes only the mouth
+_PARTLY = re.compile(r"qd?[lr]s?,?\|(?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
+_OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
 _OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
 _REACH = 80  # words that a judgement looks back for its subject
@@ -119,7 +129,7 @@ class _Reader:
                     self.fixed.update(denied)
                 if pattern in (_NO_FLAW, _LESS, _INTACT, _GOOD_ONES, _LISTED, _NOT_SEEN):
                     self.consumed.update(range(cue.start(), cue.end()))
-                if pattern in (_NO_FLAW, _NOT_SEEN):
+                if pattern in (_NO_FLAW, _NOT_SEEN, _LISTED):
                     self.clearing.add(self.sentence(cue.start()))
                 for i in denied:
                     parts[i].verdict = parts[i].verdict or CLEARED
@@ -132,6 +142,7 @@ class _Reader:
         kinds = self.kinds
         marks = [i for i, kind in enumerate(kinds) if kind in ".|uhv"]
         mark, begin, inside = 0, 0, False  # where the next subject may begin, and whether that is inside a clause
+        verb = -1  # the last one that no part follows yet
         subjects: list[int] = []  # of the last judgement
         opinions = "K" in kinds or "Q" in kinds
         last, crossed = 0, False
@@ -145,8 +156,12 @@ class _Reader:
                 crossed = crossed or kinds[at] == "."
                 if kinds[at] in ".|":
                     begin, inside = max(begin, at + 1), False
-                elif at >= begin and self.named(at, i) and not self.relative(at):
-                    begin, inside = at + 1, True
+                elif not self.relative(at):
+                    if verb >= begin and self.named(verb, at):
+                        begin, inside = verb + 1, True
+                    verb = at
+            if verb >= begin and self.named(verb, i):
+                begin, inside = verb + 1, True
             said, start, stands = self.said(found, last)
             if said == CLEARED and (stands or kinds[found.end() : found.end() + 1] in "x,.|"):
                 self.clearing.add(self.sentence(i))
@@ -170,8 +185,10 @@ class _Reader:
         """What a judgement says, where the words before it end, and whether it is said of a subject at all."""
         kinds, i = self.kinds, found.start()
         kind, after = kinds[i], kinds[found.end() : found.end() + 1]
-        if kind in "nD":  # the nose is natural, the ears are not; the nose is not, the ears are
-            ellipsis = MISSING if "h" in found[0] else CLEARED if last > 0 else CLAIMED if last < 0 else 0
+        if kind in "nhD":  # the nose is natural, the ears are not; the nose is not, the ears are; the ears have none
+            ellipsis = (
+                MISSING if kind == "n" and "h" in found[0] else CLEARED if last > 0 else CLAIMED if last < 0 else 0
+            )
             return ellipsis, i - 1, bool(ellipsis)
         j, denied, weak, verb, finite = i - 1, 0, False, kind == "F", kind == "F"  # back through "does not really look"
         while j >= max(i - 12, 0):
@@ -182,11 +199,20 @@ class _Reader:
             finite = finite or before in "nv"
             if before in "GB" and kinds[j + 1] not in "GBVa":
                 break
+            if before == "C" and j and kinds[j - 1] in "Pavn":  # looks like a real one
+                finite = verb = True
+                j -= 1
+                continue
             if before not in "nNvhTadVIGBD" and not (before == "w" and kinds[max(j - 1, 0)] in "vnhN"):
                 break
             j -= 1
-        beside = j >= 0 and kinds[j] in "Ps"
+        beside = j >= 0 and (kinds[j] in "Ps" or kinds[j - 1 : j + 1] == "Pe")
+        verb = verb or (kind == "G" and j > 0 and kinds[j] == "u" and kinds[j - 1] in "Pacn")  # falls naturally
         if not (finite or beside) and _ATTRIBUTE.match(kinds, i + 1):
+            return 0, j, False
+        if kind == "B" and not (verb or beside) and _OBJECT_NEXT.match(kinds, i + 1):
+            return 0, j, False
+        if kind == "G" and _PARTLY.match(kinds, found.end()):
             return 0, j, False
         if kind == "N":
             return MISSING, j, beside
@@ -212,6 +238,8 @@ class _Reader:
             return None
         if "," in region and (other := _OTHER_CLAUSE.match(region)):
             begin, region = begin + other.end(), region[other.end() :]
+        if _OTHER_SUBJECT.search(region):
+            return []
         skipped: set[int] = set()
         if inside and (object_ := _OBJECT.match(region)):
             skipped.add(begin + object_.end() - 1)
@@ -244,7 +272,7 @@ class _Reader:
         """Whether a part is what its phrase is about: the skin is not in "texture of the skin" or "skin texture"."""
         kinds = self.kinds
         before = kinds[max(at - 8, 0) : at].rstrip("dlroOwaBGV")
-        return kinds[at + 1 : at + 2] not in ("w", "e") and before[-1:] not in ("p", "q", "s")
+        return not _MODIFIER.match(kinds, at + 1) and before[-1:] not in ("p", "q", "s")
 
     def resolve(self) -> None:
         """Opposed parts say the opposite of their sentence; "as do the ears" says the same as before."""

@@ -26,8 +26,11 @@ _AFTER = re.compile(
 )
 _NEITHER = re.compile(r"Z([waBG]{0,2}P)(?!j)")  # neither ear, but not "neither ear nor nose"
 _BESIDE = re.compile(r"P(?:,?e?([lr])(?=[,.|vhnNBMG]|$)|([lr])(?=[ws])(?!.{0,4}[lr]))")  # the cheek (left) is darker
+_APART = re.compile(  # the left one of the two ears; the right half of the face, especially the eye
+    r"[lr]1p[do2]{0,2}P|[lr]s[pe]d?w,?[aR]d?P(?:,?c?d?P){0,4}"
+)
 _COUNT = re.compile("[hv]a?2(?=P)")  # has two pupils: that is their number
-_AT_THE_END = re.compile(r"q[dw]{0,2}([lr])s?+(?=[,.|c]|$)")  # the cheek is darker on the left
+_AT_THE_END = re.compile(r"(?<!C)q[dw]{0,2}([lr])s?+(?=[,.|cC]|$)")  # the cheek is darker on the left
 _IN_FRONT = re.compile(r"(?:^|[.|,])q[dw]{0,2}([lr])s?+(?:pd?w)?,")  # on the left, the cheek is darker
 _ONE = re.compile(r"[lr](?:1|(?<=d.)(?=[vhu,.|cjnLNMa]|$)|(?<=[,.|v].)(?=[vh])|(?<=^.)(?=[vh]))")
 _SHARED = re.compile(r"P(?=(?:[,cj]{1,2}|e|)w?P)")
@@ -56,6 +59,11 @@ def assign(reading: Reading) -> None:
     for found in _LEFT_AND_RIGHT.finditer(kinds):
         parts[found.end(1) - 1].side = "both"
         used.update(range(*found.span()))
+    for found in _APART.finditer(exact):
+        for i in range(*found.span()):
+            if i in parts and parts[i].label in PAIRED:
+                parts[i].side = _SIDE[kinds[found.start()]]
+                used.update(range(found.start(), i))
     _before(parts, kinds, used)
     for pattern in (_AFTER, _BESIDE):
         for found in pattern.finditer(kinds):
@@ -119,6 +127,8 @@ def _of_the_clause(parts: dict[int, Part], kinds: str, used: set[int]) -> None:
                 first = max(found.start() - _CLAUSE, 0)
                 starts = [kinds.rfind(mark, first, found.start()) + 1 for mark in ".|"]
                 clause = range(max([*starts, first]), found.start())
+                if PART not in kinds[clause.start : clause.stop]:  # sharp on the left but smeared on the right
+                    clause = range(max(starts[0], first), found.start())
             named = [parts[i] for i in clause if kinds[i] == PART]
             if len(named) == 1 and (named[0].side is None or named[0].spoken_of):
                 _speak(named[0], _SIDE[kinds[at]])
