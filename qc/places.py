@@ -15,8 +15,7 @@ def meant(text: str, mentions: Sequence[Mention]) -> list[Mention]:
     """
     found: list[Mention] = []
     for sentence in _sentences(text, mentions):
-        is_place = [_is_place(text, mention) for mention in sentence]
-        found += [mention for mention, place in zip(sentence, is_place, strict=True) if not place or len(sentence) == 1]
+        found += [mention for mention in sentence if len(sentence) == 1 or not _is_place(text, mention)]
     return found
 
 

@@ -11,10 +11,11 @@ def too_short(annotation: Annotation, context: Context) -> str | None:
     """A pair was looked at for at least `min_observation_s` seconds before it was submitted.
 
     Seconds are those of the server's log where there is one, else what the browser says; never more than the time since
-    the annotator's submission before. MMTT: one minute. A scripted stand-in looks at nothing, and says so in its row.
+    the annotator's submission before. MMTT: one minute. A scripted stand-in looks at nothing, and says so in its row; and
+    that a pair is broken can be seen at once.
     """
     seconds, least = annotation.observation_s, context.thresholds.min_observation_s
-    if annotation.origin == "scripted":
+    if not _looks(annotation):
         return None
     if seconds is None:
         return f"no observation time recorded, at least {least:g} s"
@@ -29,7 +30,7 @@ def too_close(annotation: Annotation, context: Context) -> str | None:
     closer together were not looked at one after the other.
     """
     beside, least = context.beside, context.thresholds.min_observation_s
-    if beside is None or beside.since_s is None or beside.since_s >= least or annotation.origin == "scripted":
+    if beside is None or beside.since_s is None or beside.since_s >= least or not _looks(annotation):
         return None
     return f"{beside.since_s:.1f} s after {beside.previous} by the same annotator, at least {least:g} s"
 
@@ -65,3 +66,7 @@ def second(annotation: Annotation, context: Context) -> str | None:
     if context.beside is None or context.beside.other is None:
         return None
     return f"{context.beside.other} answers the same task, or is of the same forgery by the same annotator"
+
+
+def _looks(annotation: Annotation) -> bool:
+    return annotation.origin != "scripted" and annotation.answer != "broken-pair"

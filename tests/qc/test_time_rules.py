@@ -34,6 +34,12 @@ def test_two_submissions_closer_together_than_the_minimum() -> None:
     assert found(replace(GOOD, origin="scripted"), close) == {}
 
 
+def test_a_broken_pair_is_seen_at_once() -> None:
+    broken = replace(GOOD, answer="broken-pair", description=None, observation_s=4.0)
+    assert found(broken, replace(BESIDE, since_s=5.0)) == {}
+    assert set(found(replace(broken, answer="nothing-visible"))) == {"time.too-short"}
+
+
 def test_a_clock_that_runs_backwards() -> None:
     later = MADE + timedelta(seconds=30)
     message = "shown at 2026-05-04 10:00:30 UTC, submitted 30.0 s before that"
