@@ -11,8 +11,8 @@ def too_short(annotation: Annotation, context: Context) -> str | None:
     """A pair was looked at for at least `min_observation_s` seconds before it was submitted.
 
     Seconds are those of the server's log where there is one, else what the browser says; never more than the time since
-    the annotator's submission before. MMTT: one minute. A scripted stand-in looks at nothing, and says so in its row; and
-    that a pair is broken can be seen at once.
+    the annotator's submission before. MMTT: one minute. A scripted stand-in looks at nothing, and says so in its row;
+    and that a pair is broken can be seen at once.
     """
     seconds, least = annotation.observation_s, context.thresholds.min_observation_s
     if not _looks(annotation):
