@@ -31,7 +31,7 @@ _NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
     r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p)?(?=(?:d?[lr]j)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
 )
-_NOT_REACH = re.compile(rf"[nN][avD]{{0,2}}[dwB]{{0,3}}[vR](?=[pq]?{_NEAR}{{0,3}}P)")
+_NOT_REACH = re.compile(rf"[nN][avD]{{0,2}}[dwBp]{{0,3}}[vR](?=[pq]?{_NEAR}{{0,3}}P)")
 _NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is absent around the nose
     rf"B[wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{_NEAR}{{0,3}}P)"
 )
@@ -73,6 +73,8 @@ _MODIFIER = re.compile(r"w|p?e")  # skin texture; 脸颊上的雀斑
 _OBJECT_NEXT = re.compile(r"a?(?:d[laroOwGB]{0,3}|\|)P")  # and changes only the mouth
 _PARTLY = re.compile(r"qd?[lr]s?,?\|(?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
 _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
+_ASIDE = re.compile(r",\|(?=[waGBS]{0,3},)")  # the tongue, though, looks fine; the lips, although thin, look real
+_ONE_OF = re.compile(r"[1oOda]p$")  # one of the ears
 _OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
 _REACH = 80  # words that a judgement looks back for its subject
@@ -82,7 +84,7 @@ class _Reader:
     """One pass over the judgements of a text."""
 
     def __init__(self, parts: dict[int, Part], exact: str) -> None:
-        self.parts, self.exact = parts, exact.replace(",|,", ",a,")  # the tongue, though, looks fine
+        self.parts, self.exact = parts, _ASIDE.sub(",a", exact)
         self.kinds = kinds = self.exact.translate(PLAIN)
         self.places = [i for i, kind in enumerate(kinds) if kind == PART]
         self.stops = [i for i, kind in enumerate(kinds) if kind == "."]
@@ -140,7 +142,7 @@ class _Reader:
     def judge(self) -> None:
         """What stands before its judgement: the nose looks natural, the lips are missing."""
         kinds = self.kinds
-        marks = [i for i, kind in enumerate(kinds) if kind in ".|uhv"]
+        marks = [i for i, kind in enumerate(kinds) if kind in ".|uhv" or (kind == "C" and kinds[i - 1] == PART)]
         mark, begin, inside = 0, 0, False  # where the next subject may begin, and whether that is inside a clause
         verb = -1  # the last one that no part follows yet
         subjects: list[int] = []  # of the last judgement
@@ -199,6 +201,12 @@ class _Reader:
             finite = finite or before in "nv"
             if before in "GB" and kinds[j + 1] not in "GBVa":
                 break
+            if (
+                before == "u" and (kind == "G" or denied) and j and kinds[j - 1] in "Pacn"
+            ):  # falls naturally, raises no suspicion
+                verb = True
+                j -= 1
+                continue
             if before == "C" and j and kinds[j - 1] in "Pavn":  # looks like a real one
                 finite = verb = True
                 j -= 1
@@ -207,7 +215,7 @@ class _Reader:
                 break
             j -= 1
         beside = j >= 0 and (kinds[j] in "Ps" or kinds[j - 1 : j + 1] == "Pe")
-        verb = verb or (kind == "G" and j > 0 and kinds[j] == "u" and kinds[j - 1] in "Pacn")  # falls naturally
+        verb = verb or self.exact[i] == "W"  # looks ahead as it should
         if not (finite or beside) and _ATTRIBUTE.match(kinds, i + 1):
             return 0, j, False
         if kind == "B" and not (verb or beside) and _OBJECT_NEXT.match(kinds, i + 1):
@@ -218,6 +226,10 @@ class _Reader:
             return MISSING, j, beside
         if kind == "B" and denied and after == PART:
             return 0, j, False  # shows no sign of freckles
+        if self.exact.startswith("SE", i):
+            return 0, j, False  # a sharp edge
+        if kind == "M" and kinds[j + 1] in "dI" and j >= 0 and kinds[j] in "wBs":
+            return 0, j, False  # borders that do not exist
         if kind == "M":
             missing_what = after != "" and after in "wdGBs"
             return 0 if denied % 2 else MISSING, j, (verb or beside) and not missing_what
@@ -272,7 +284,8 @@ class _Reader:
         """Whether a part is what its phrase is about: the skin is not in "texture of the skin" or "skin texture"."""
         kinds = self.kinds
         before = kinds[max(at - 8, 0) : at].rstrip("dlroOwaBGV")
-        return not _MODIFIER.match(kinds, at + 1) and before[-1:] not in ("p", "q", "s")
+        head = before[-1:] not in ("p", "q", "s") or _ONE_OF.search(before)
+        return bool(head) and not _MODIFIER.match(kinds, at + 1)
 
     def resolve(self) -> None:
         """Opposed parts say the opposite of their sentence; "as do the ears" says the same as before."""
@@ -285,7 +298,7 @@ class _Reader:
                 self.parts[k].verdict = self.parts[before[0]].verdict if before else 0
 
 
-_CUES = frozenset("nZNLMGSUVBxhRFD")
+_CUES = frozenset("nZNLMGWSUVBxhRFD")
 
 
 def assign(reading: Reading) -> None:

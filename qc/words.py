@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from qc.lexicon import OTHER, PART, Lexicon
+from qc.lexicon import OTHER, PART, VERB, Lexicon
 from qc.spelling import Folded
 
 
@@ -59,6 +59,7 @@ def read(folded: Folded, lexicon: Lexicon) -> Reading:
     texts, ends = folded.words
     reading = Reading(folded)
     kinds, firsts, heads, suffix = reading.kinds, reading.firsts, lexicon.heads, lexicon.adverb_suffix
+    verbs = lexicon.verb_suffixes
     count, i = len(texts), 0
     while i < count:
         firsts.append(i)
@@ -66,6 +67,8 @@ def read(folded: Folded, lexicon: Lexicon) -> Reading:
         i += 1
         if (head := heads.get(text)) is None:
             kinds.append("a" if suffix and text.endswith(suffix) else OTHER if text[0].isalnum() else _mark(text))
+            if text.endswith(verbs) and kinds[-2:-1] == [PART]:
+                kinds[-1] = VERB
             continue
         term, sequels = head
         if i < count and (most := sequels.get(texts[i])):

@@ -26,16 +26,23 @@ KINDS = {
     "determiner": "d", "adverb": "a", "preposition": "p", "place": "q", "and": "c", "or": "j",
     "copula": "v", "have": "h", "verb": "u", "reach": "R", "pronoun": "I",
     "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
-    "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "sharp": "S",
+    "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "due": "W", "sharp": "S",
     "untouched": "U", "bad": "B", "fit": "F", "do": "D",
     "weaken": "T", "if": "Y", "opposed": "x", "as_do": "A", "contrast": "|",
 }  # fmt: skip
 """One letter per kind of cue, so that a sentence is a string and a rule of grammar a pattern over it."""
 
-PART, OTHER = "P", "w"
+PART, OTHER, VERB = "P", "w", KINDS["verb"]
 
 PLAIN = str.maketrans(
-    {KINDS["two"]: "o", KINDS["edge"]: "s", KINDS["sharp"]: "G", KINDS["neither"]: "n", KINDS["if"]: "|"}
+    {
+        KINDS["two"]: "o",
+        KINDS["edge"]: "s",
+        KINDS["due"]: "G",
+        KINDS["sharp"]: "G",
+        KINDS["neither"]: "n",
+        KINDS["if"]: "|",
+    }
 )
 """Kinds that only a few rules tell from wider ones."""
 
@@ -95,12 +102,14 @@ class Lexicon:
         heads: by a first word, the term that it is alone, or None, and by a second word the number of words of the
             longest term that begins so.
         adverb_suffix: an unknown word that ends so changes nothing; "" for none.
+        verb_suffixes: an unknown word right behind a part that ends with one is a verb; none for never.
         plural_suffix: what a word that stands for both sides ends with; "" where nouns have no plural.
     """
 
     terms: Mapping[Phrase, Term]
     heads: Mapping[str, tuple[Term | None, Mapping[str, int]]]
     adverb_suffix: str
+    verb_suffixes: tuple[str, ...]
     plural_suffix: str
 
 
@@ -128,12 +137,16 @@ def load(language: str) -> Lexicon:
             if not rest:
                 for typo in _typos(word, data["swap_letters"], data["typo_letters"]):
                     terms.setdefault((typo,), Term(PART, label))
+    if prefix := data["sound_prefix"]:
+        for word in [phrase[0] for phrase, term in terms.items() if term.kind == KINDS["bad"] and len(phrase) == 1]:
+            if word.endswith("ed"):
+                terms.setdefault((prefix + word,), Term(KINDS["untouched"]))
     sequels: dict[str, dict[str, int]] = {phrase[0]: {} for phrase in terms}
     for first, *rest in terms:
         if rest:
             sequels[first][rest[0]] = max(sequels[first].get(rest[0], 0), 1 + len(rest))
     heads = {word: (terms.get((word,)), following) for word, following in sequels.items()}
-    return Lexicon(terms, heads, data["adverb_suffix"], data["plural_suffix"])
+    return Lexicon(terms, heads, data["adverb_suffix"], tuple(data["verb_suffixes"]), data["plural_suffix"])
 
 
 @dataclass(frozen=True, slots=True)
