@@ -201,14 +201,11 @@ class _Reader:
             finite = finite or before in "nv"
             if before in "GB" and kinds[j + 1] not in "GBVa":
                 break
-            if (
-                before == "u" and (kind == "G" or denied) and j and kinds[j - 1] in "Pacn"
-            ):  # falls naturally, raises no suspicion
-                verb = True
-                j -= 1
-                continue
-            if before == "C" and j and kinds[j - 1] in "Pavn":  # looks like a real one
-                finite = verb = True
+            if before in "uC" and kinds[max(j - 1, 0)] in "Pavnc" and (before == "C" or denied or kind == "G"):
+                verb, finite = (
+                    True,
+                    finite or before == "C",
+                )  # falls naturally, raises no suspicion, looks like a real one
                 j -= 1
                 continue
             if before not in "nNvhTadVIGBD" and not (before == "w" and kinds[max(j - 1, 0)] in "vnhN"):

@@ -26,8 +26,8 @@ KINDS = {
     "determiner": "d", "adverb": "a", "preposition": "p", "place": "q", "and": "c", "or": "j",
     "copula": "v", "have": "h", "verb": "u", "reach": "R", "pronoun": "I",
     "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
-    "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "due": "W", "sharp": "S",
-    "untouched": "U", "bad": "B", "fit": "F", "do": "D",
+    "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "due": "W",
+    "sharp": "S", "untouched": "U", "bad": "B", "fit": "F", "do": "D",
     "weaken": "T", "if": "Y", "opposed": "x", "as_do": "A", "contrast": "|",
 }  # fmt: skip
 """One letter per kind of cue, so that a sentence is a string and a rule of grammar a pattern over it."""
