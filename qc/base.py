@@ -208,6 +208,7 @@ def rule(
         if name in RULES:
             raise ValueError(f"rule {name!r} is registered twice")
         RULES[name] = Rule(name, severity, subject, thresholds, check)
+        load_rules.cache_clear()
         return check
 
     return register

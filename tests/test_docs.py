@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,16 @@ def test_the_example_method_forges_within_the_contract() -> None:
     assert change.changed_share > 0.5
 
 
-def test_the_example_rule_finds_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    base.audit(_annotation("fine"), Qc())
+@pytest.fixture
+def no_more_rules_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    base.load_rules()
     monkeypatch.setattr(base, "RULES", dict(base.RULES))
+    yield
+    base.load_rules.cache_clear()
+
+
+@pytest.mark.usefixtures("no_more_rules_after")
+def test_the_example_rule_finds_what_it_says() -> None:
     example("rule")
     assert base.audit(_annotation("The nose is too wide."), Qc()) == []
     (finding,) = base.audit(_annotation("The NOSE is WRONG."), Qc())
@@ -51,7 +59,7 @@ def test_the_example_rule_finds_what_it_says(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _annotation(text: str) -> Annotation:
-    return Annotation("a", "f", "described", text, "en", (0,) * 21, "ann-01", 61.0, "human")
+    return Annotation("a", "f", "described", text, "en", None, "ann-01", 61.0, "human")
 
 
 def test_every_command_of_the_readme_exists() -> None:
