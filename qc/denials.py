@@ -29,7 +29,7 @@ _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any
 )
 _NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
-    r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p)?(?=(?:d?[lr]j)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
+    r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p|dp)?(?=(?:d?[lr]j)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
 )
 _NOT_REACH = re.compile(rf"[nN][avD]{{0,2}}[dwBp]{{0,3}}[vR](?=[pq]?{_NEAR}{{0,3}}P)")
 _NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is absent around the nose
@@ -196,7 +196,7 @@ class _Reader:
         while j >= max(i - 12, 0):
             before = kinds[j]
             denied += before in "nN"
-            weak = weak or before == "T"
+            weak = weak or before == "T" or (before == "B" and kind == "G" and j == i - 1)  # unnaturally sharp
             verb = verb or before in "nvh"
             finite = finite or before in "nv"
             if before in "GB" and kinds[j + 1] not in "GBVa":
@@ -208,11 +208,16 @@ class _Reader:
                 )  # falls naturally, raises no suspicion, looks like a real one
                 j -= 1
                 continue
+            placed = before in "pq" and kinds[max(j - 1, 0)] == "v"
+            if placed and not _ATTRIBUTE.match(kinds, i + 1):  # is in a natural place
+                j -= 1
+                continue
             if before not in "nNvhTadVIGBD" and not (before == "w" and kinds[max(j - 1, 0)] in "vnhN"):
                 break
             j -= 1
         beside = j >= 0 and (kinds[j] in "Ps" or kinds[j - 1 : j + 1] == "Pe")
-        verb = verb or self.exact[i] == "W"  # looks ahead as it should
+        if self.exact[i] == "W":  # looks ahead as it should, is not as wide as it should be
+            verb, denied = True, denied or kinds.count("n", max(j - 3, 0), j + 1)
         if not (finite or beside) and _ATTRIBUTE.match(kinds, i + 1):
             return 0, j, False
         if kind == "B" and not (verb or beside) and _OBJECT_NEXT.match(kinds, i + 1):
@@ -232,7 +237,7 @@ class _Reader:
             return 0 if denied % 2 else MISSING, j, (verb or beside) and not missing_what
         if kind == "V":
             return MISSING if denied % 2 and not weak else 0, j, finite
-        said = CLAIMED if kind == "B" or weak else CLEARED
+        said = CLAIMED if kind == "B" or weak or kinds[i : i + 2] == "FB" else CLEARED  # blends badly
         said = -said if denied % 2 and not (kind == "B" and after == "T") else said  # not blurred enough
         ends = kind == "B" or after == "" or after in ",.|cjpqxe"
         return said, j, verb or (beside and (denied > 0 or ends)) or (j >= 0 and kinds[j] in "c,|")
@@ -242,7 +247,7 @@ class _Reader:
         begin = max(begin, start + 1 - _REACH)
         region = self.kinds[begin : start + 1]
         if PART not in region:
-            return [] if region.strip("acj,|I.dvD") else None
+            return [] if region.strip("acj,|I.dvDs") else None
         if region[-1] == "c" and inside:
             return None
         if "," in region and (other := _OTHER_CLAUSE.match(region)):

@@ -66,9 +66,10 @@ def read(folded: Folded, lexicon: Lexicon) -> Reading:
         text = texts[i]
         i += 1
         if (head := heads.get(text)) is None:
-            kinds.append("a" if suffix and text.endswith(suffix) else OTHER if text[0].isalnum() else _mark(text))
-            if text.endswith(verbs) and kinds[-2:-1] == [PART]:
-                kinds[-1] = VERB
+            if kinds and kinds[-1] == PART and text.endswith(verbs):
+                kinds.append(VERB)
+            else:
+                kinds.append("a" if suffix and text.endswith(suffix) else OTHER if text[0].isalnum() else _mark(text))
             continue
         term, sequels = head
         if i < count and (most := sequels.get(texts[i])):
@@ -77,7 +78,7 @@ def read(folded: Folded, lexicon: Lexicon) -> Reading:
                     term, i = longer, end
                     break
         if term is None:
-            kinds.append(OTHER)
+            kinds.append(VERB if kinds and kinds[-1] == PART and text.endswith(verbs) else OTHER)
         elif term.kind != PART:
             kinds.append(term.kind)
         elif label := term.label or next((s.label for s in term.senses if s.holds(texts, firsts[-1], i)), ""):
