@@ -31,7 +31,7 @@ _NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
     r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p|dp)?(?=(?:d?[lr]j)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
 )
-_NOT_REACH = re.compile(rf"[nN][avD]{{0,2}}[dwBp]{{0,3}}[vR](?=[pq]?{_NEAR}{{0,3}}P)")
+_NOT_REACH = re.compile(rf"(?:[nN][avD]{{0,2}}[dwBp]{{0,3}}[vR]|(?<=B)nu)(?=[pq]?{_NEAR}{{0,3}}P)")
 _NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is absent around the nose
     rf"B[wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{_NEAR}{{0,3}}P)"
 )
@@ -67,13 +67,14 @@ _IF = re.compile(r"Y[^.,|Y]*$")  # natural if the eyes were equal
 _EDGE = re.compile(r"E[waV]{0,2}[pqe]{1,2}[dwalroOe]{0,4}$")  # the edge of the
 
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" are some, too.
-_JUDGEMENT = re.compile(r"[GUFBMV]|na?h?a{0,2}(?=[,.|]|$)|h?N(?=[,.|]|$)|D(?=[,.|]|$)")
+_JUDGEMENT = re.compile(r"[GUFBMV]|T(?=w)|na?h?a{0,2}(?=[,.|]|$)|h?N(?=[,.|]|$)|D(?=[,.|]|$)")
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
 _MODIFIER = re.compile(r"w|p?e")  # skin texture; 脸颊上的雀斑
 _OBJECT_NEXT = re.compile(r"a?(?:d[laroOwGB]{0,3}|\|)P")  # and changes only the mouth
 _PARTLY = re.compile(r"qd?[lr]s?,?\|(?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
 _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
 _ASIDE = re.compile(r",\|(?=[waGBS]{0,3},)")  # the tongue, though, looks fine; the lips, although thin, look real
+_LIKEWISE = re.compile(r"Pv[^.P]*[,|c][dlroa]{0,3}P$")  # the beard looks as if glued on, the hair does not
 _ONE_OF = re.compile(r"[1oOda]p$")  # one of the ears
 _OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
@@ -188,6 +189,8 @@ class _Reader:
         kinds, i = self.kinds, found.start()
         kind, after = kinds[i], kinds[found.end() : found.end() + 1]
         if kind in "nhD":  # the nose is natural, the ears are not; the nose is not, the ears are; the ears have none
+            if kind == "n" and not last and _LIKEWISE.search(kinds, max(i - _REACH, 0), i):
+                last = CLAIMED
             ellipsis = (
                 MISSING if kind == "n" and "h" in found[0] else CLEARED if last > 0 else CLAIMED if last < 0 else 0
             )
@@ -212,7 +215,7 @@ class _Reader:
             if placed and not _ATTRIBUTE.match(kinds, i + 1):  # is in a natural place
                 j -= 1
                 continue
-            if before not in "nNvhTadVIGBD" and not (before == "w" and kinds[max(j - 1, 0)] in "vnhN"):
+            if before not in "nNvhTadVIGBDo" and not (before == "w" and kinds[max(j - 1, 0)] in "vnhN"):
                 break
             j -= 1
         beside = j >= 0 and (kinds[j] in "Ps" or kinds[j - 1 : j + 1] == "Pe")
@@ -234,7 +237,9 @@ class _Reader:
             return 0, j, False  # borders that do not exist
         if kind == "M":
             missing_what = after != "" and after in "wdGBs"
-            return 0 if denied % 2 else MISSING, j, (verb or beside) and not missing_what
+            return 0 if denied % 2 or weak else MISSING, j, (verb or beside) and not missing_what
+        if kind == "T":
+            return CLEARED if denied % 2 else CLAIMED, j, finite  # too narrow
         if kind == "V":
             return MISSING if denied % 2 and not weak else 0, j, finite
         said = CLAIMED if kind == "B" or weak or kinds[i : i + 2] == "FB" else CLEARED  # blends badly
