@@ -36,12 +36,14 @@ _NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is abs
     rf"B[wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{_NEAR}{{0,3}}P)"
 )
 _LESS = re.compile(r"M(?=[dwaelroOsGTV]{0,3}P)")  # the missing eyebrow
+_NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody would doubt the nose
 _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
 _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair
     r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)|(?<![nNT])(?<![nNT][av])[GU]v(?=[de]{0,2}P(?:[,.|cj]|$))"
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}P)")
+_NONE_BUT = re.compile("N[dws]{0,3}x")  # nothing apart from the ears
 _AS_DO = re.compile(
     rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[Ta](?:[,.|]|$))"
 )  # so do the ears; and the ears too
@@ -49,7 +51,7 @@ _BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[dwalro]{0,4}P(?:\.|$))")  # everyth
 
 _DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
     ("NL", _NONE), ("nN", _NO_FLAW), ("N", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("nM", _NOT_SEEN),
-    ("M", _LESS), ("U", _INTACT), ("GU", _GOOD_ONES), ("GU", _LISTED),
+    ("Q", _NO_DOUBT), ("M", _LESS), ("U", _INTACT), ("GU", _GOOD_ONES), ("GU", _LISTED),
 ))  # fmt: skip
 """Each with the kinds that it needs: most texts have few of them."""
 
@@ -67,7 +69,9 @@ _IF = re.compile(r"Y[^.,|Y]*$")  # natural if the eyes were equal
 _EDGE = re.compile(r"E[waV]{0,2}[pqe]{1,2}[dwalroOe]{0,4}$")  # the edge of the
 
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" are some, too.
-_JUDGEMENT = re.compile(r"[GUFBMV]|T(?=w)|na?h?a{0,2}(?=[,.|]|$)|h?N(?=[,.|]|$)|D(?=[,.|]|$)")
+_JUDGEMENT = re.compile(
+    r"[GUFBMV]|T(?=w)|L(?=[daGBV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)|na?h?a{0,2}(?=[,.|]|$)|h?N(?=[,.|]|$)|D(?=[,.|]|$)"
+)
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
 _MODIFIER = re.compile(r"w|p?e")  # skin texture; 脸颊上的雀斑
 _OBJECT_NEXT = re.compile(r"a?(?:d[laroOwGB]{0,3}|\|)P")  # and changes only the mouth
@@ -136,6 +140,8 @@ class _Reader:
                     self.clearing.add(self.sentence(cue.start()))
                 for i in denied:
                     parts[i].verdict = parts[i].verdict or CLEARED
+        for cue in _NONE_BUT.finditer(kinds) if "x" in present else ():
+            self.clearing.add(self.sentence(cue.start()))
         for opposing, pattern in (("x", _OPPOSED), ("|", _BUT)):
             for cue in pattern.finditer(kinds) if opposing in present else ():
                 self.opposed.update(self.listed(kinds.index(PART, cue.end())))
@@ -238,8 +244,8 @@ class _Reader:
         if kind == "M":
             missing_what = after != "" and after in "wdGBs"
             return 0 if denied % 2 or weak else MISSING, j, (verb or beside) and not missing_what
-        if kind == "T":
-            return CLEARED if denied % 2 else CLAIMED, j, finite  # too narrow
+        if kind in "TLR":  # is too narrow, lacks depth, did not change
+            return CLEARED if denied % 2 else CLAIMED, j, finite or (beside and kind == "L")
         if kind == "V":
             return MISSING if denied % 2 and not weak else 0, j, finite
         said = CLAIMED if kind == "B" or weak or kinds[i : i + 2] == "FB" else CLEARED  # blends badly
