@@ -68,6 +68,8 @@ _RELATIVE_SUBJECT = re.compile(r"[wB][dI]d[laroOwGB]{0,3}P(?=[aT]{0,2}[uw])")  #
 _IF = re.compile(r"Y[^.,|Y]*$")  # natural if the eyes were equal
 _EDGE = re.compile(r"E[waV]{0,2}[pqe]{1,2}[dwalroOe]{0,4}$")  # the edge of the
 
+_STOP = re.compile(r"\.")
+_MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" are some, too.
 _JUDGEMENT = re.compile(
     r"[GUFBMV]|T(?=w)|L(?=[daGBV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)|na?h?a{0,2}(?=[,.|]|$)|h?N(?=[,.|]|$)|D(?=[,.|]|$)"
@@ -91,8 +93,8 @@ class _Reader:
     def __init__(self, parts: dict[int, Part], exact: str) -> None:
         self.parts, self.exact = parts, _ASIDE.sub(",a", exact)
         self.kinds = kinds = self.exact.translate(PLAIN)
-        self.places = [i for i, kind in enumerate(kinds) if kind == PART]
-        self.stops = [i for i, kind in enumerate(kinds) if kind == "."]
+        self.places = sorted(parts)
+        self.stops = [found.start() for found in _STOP.finditer(kinds)]
         self.direct: set[int] = set()  # parts whose cue stands before them
         self.fixed: set[int] = set()  # of these, what no later judgement moves
         self.consumed: set[int] = set()  # judgements that belong to a direct denial
@@ -104,7 +106,7 @@ class _Reader:
 
     def named(self, start: int, end: int) -> bool:
         """Whether a part stands between two places."""
-        return bisect(self.places, end - 1) > bisect(self.places, start)
+        return self.kinds.find(PART, start + 1, end) >= 0
 
     def relative(self, verb: int) -> bool:
         """Whether a verb is a relative clause's: the freckles that cover the nose ..."""
@@ -149,11 +151,11 @@ class _Reader:
     def judge(self) -> None:
         """What stands before its judgement: the nose looks natural, the lips are missing."""
         kinds = self.kinds
-        marks = [i for i, kind in enumerate(kinds) if kind in ".|uhv" or (kind == "C" and kinds[i - 1] == PART)]
+        marks = [found.start() for found in _MARK.finditer(kinds)]
         mark, begin, inside = 0, 0, False  # where the next subject may begin, and whether that is inside a clause
         verb = -1  # the last one that no part follows yet
         subjects: list[int] = []  # of the last judgement
-        opinions = "K" in kinds or "Q" in kinds
+        opinions, conditions = "K" in kinds or "Q" in kinds, "Y" in self.exact
         last, crossed = 0, False
         for found in _JUDGEMENT.finditer(kinds):
             i = found.start()
@@ -182,7 +184,7 @@ class _Reader:
             turned = opinions and bool(_OPINION.search(kinds, max(begin - 4, start - _REACH, 0), start + 1))
             if turned or (own and self.direct.issuperset(own)):
                 said = MISSING if kinds[i] == "V" else -said if said != MISSING else said
-            if _IF.search(self.exact, max(i - _REACH, 0), i):
+            if conditions and _IF.search(self.exact, max(i - _REACH, 0), i):
                 own = []
             if self.exact[i] == "S":
                 own = [k for k in own if not self.is_edge(k)]  # a sharp edge is no praise
@@ -197,33 +199,9 @@ class _Reader:
         if kind in "nhD":  # the nose is natural, the ears are not; the nose is not, the ears are; the ears have none
             if kind == "n" and not last and _LIKEWISE.search(kinds, max(i - _REACH, 0), i):
                 last = CLAIMED
-            ellipsis = (
-                MISSING if kind == "n" and "h" in found[0] else CLEARED if last > 0 else CLAIMED if last < 0 else 0
-            )
-            return ellipsis, i - 1, bool(ellipsis)
-        j, denied, weak, verb, finite = i - 1, 0, False, kind == "F", kind == "F"  # back through "does not really look"
-        while j >= max(i - 12, 0):
-            before = kinds[j]
-            denied += before in "nN"
-            weak = weak or before == "T" or (before == "B" and kind == "G" and j == i - 1)  # unnaturally sharp
-            verb = verb or before in "nvh"
-            finite = finite or before in "nv"
-            if before in "GB" and kinds[j + 1] not in "GBVa":
-                break
-            if before in "uC" and kinds[max(j - 1, 0)] in "Pavnc" and (before == "C" or denied or kind == "G"):
-                verb, finite = (
-                    True,
-                    finite or before == "C",
-                )  # falls naturally, raises no suspicion, looks like a real one
-                j -= 1
-                continue
-            placed = before in "pq" and kinds[max(j - 1, 0)] == "v"
-            if placed and not _ATTRIBUTE.match(kinds, i + 1):  # is in a natural place
-                j -= 1
-                continue
-            if before not in "nNvhTadVIGBDo" and not (before == "w" and kinds[max(j - 1, 0)] in "vnhN"):
-                break
-            j -= 1
+            turned = CLEARED if last > 0 else CLAIMED if last < 0 else 0
+            return MISSING if kind == "n" and "h" in found[0] else turned, i - 1, bool(turned) or "h" in found[0]
+        j, denied, weak, verb, finite = self.before(i)
         beside = j >= 0 and (kinds[j] in "Ps" or kinds[j - 1 : j + 1] == "Pe")
         if self.exact[i] == "W":  # looks ahead as it should, is not as wide as it should be
             verb, denied = True, denied or kinds.count("n", max(j - 3, 0), j + 1)
@@ -231,14 +209,12 @@ class _Reader:
             return 0, j, False
         if kind == "B" and not (verb or beside) and _OBJECT_NEXT.match(kinds, i + 1):
             return 0, j, False
-        if kind == "G" and _PARTLY.match(kinds, found.end()):
-            return 0, j, False
+        if kind == "G" and (_PARTLY.match(kinds, found.end()) or self.exact.startswith("SE", i)):
+            return 0, j, False  # sharp on the left but smeared on the right; a sharp edge
         if kind == "N":
             return MISSING, j, beside
         if kind == "B" and denied and after == PART:
             return 0, j, False  # shows no sign of freckles
-        if self.exact.startswith("SE", i):
-            return 0, j, False  # a sharp edge
         if kind == "M" and kinds[j + 1] in "dI" and j >= 0 and kinds[j] in "wBs":
             return 0, j, False  # borders that do not exist
         if kind == "M":
@@ -253,6 +229,37 @@ class _Reader:
         ends = kind == "B" or after == "" or after in ",.|cjpqxe"
         return said, j, verb or (beside and (denied > 0 or ends)) or (j >= 0 and kinds[j] in "c,|")
 
+    def before(self, i: int) -> tuple[int, int, bool, bool, bool]:
+        """Back from a judgement through "does not really look".
+
+        Returns:
+            Where the words before that begin, the denials among them, whether they weaken the judgement, and
+            whether they have a verb, and one that needs a subject.
+        """
+        kinds, kind = self.kinds, self.kinds[i]
+        j, denied, weak, verb, finite = i - 1, 0, kind == "G" and kinds[i - 1 : i] == "B", kind == "F", kind == "F"
+        while j >= max(i - 12, 0):
+            word = kinds[j]
+            if word in "nNvhT":
+                denied += word in "nN"
+                weak = weak or word == "T"
+                verb = verb or word in "nvh"
+                finite = finite or word in "nv"
+            elif word in "GB":
+                if kinds[j + 1] not in "GBVa":
+                    break
+            elif word not in "adVIDo":
+                earlier = kinds[max(j - 1, 0)]
+                if word in "uC" and earlier in "Pavnc" and (word == "C" or denied or kind == "G"):
+                    verb = True  # falls naturally, raises no suspicion, looks like a real one
+                    finite = finite or word == "C"
+                elif not (word == "w" and earlier in "vnhN") and not (
+                    word in "pq" and earlier == "v" and not _ATTRIBUTE.match(kinds, i + 1)  # is in a natural place
+                ):
+                    break
+            j -= 1
+        return j, denied, weak, verb, finite
+
     def subjects(self, begin: int, start: int, inside: bool) -> list[int] | None:
         """The parts that a judgement speaks of, or None where it goes on about the last ones."""
         begin = max(begin, start + 1 - _REACH)
@@ -263,14 +270,16 @@ class _Reader:
             return None
         if "," in region and (other := _OTHER_CLAUSE.match(region)):
             begin, region = begin + other.end(), region[other.end() :]
-        if _OTHER_SUBJECT.search(region):
+        if region[-1] == "w" and _OTHER_SUBJECT.search(region):
             return []
         skipped: set[int] = set()
         if inside and (object_ := _OBJECT.match(region)):
             skipped.add(begin + object_.end() - 1)
-        skipped.update(begin + relative.end() - 1 for relative in _RELATIVE_OBJECT.finditer(region))
+        if "u" in region:
+            skipped.update(begin + relative.end() - 1 for relative in _RELATIVE_OBJECT.finditer(region))
         inner = {begin + relative.end() - 1 for relative in _RELATIVE_SUBJECT.finditer(region)}
-        parts = [k for k, kind in enumerate(region, begin) if kind == PART and k not in inner]
+        parts = self.places[bisect(self.places, begin - 1) : bisect(self.places, start)]
+        parts = [k for k in parts if k not in inner]
         if parts and parts[-1] in self.opposed and "I" in self.kinds[parts[-1] : start + 3]:
             return parts[-1:]  # unlike the eyes, which are sharp
         parts = [k for k in parts if k not in self.fixed and k not in self.opposed]

@@ -59,17 +59,13 @@ def read(folded: Folded, lexicon: Lexicon) -> Reading:
     texts, ends = folded.words
     reading = Reading(folded)
     kinds, firsts, heads, suffix = reading.kinds, reading.firsts, lexicon.heads, lexicon.adverb_suffix
-    verbs = lexicon.verb_suffixes
     count, i = len(texts), 0
     while i < count:
         firsts.append(i)
         text = texts[i]
         i += 1
         if (head := heads.get(text)) is None:
-            if kinds and kinds[-1] == PART and text.endswith(verbs):
-                kinds.append(VERB)
-            else:
-                kinds.append("a" if suffix and text.endswith(suffix) else OTHER if text[0].isalnum() else _mark(text))
+            kinds.append("a" if suffix and text.endswith(suffix) else OTHER if text[0].isalnum() else _mark(text))
             continue
         term, sequels = head
         if i < count and (most := sequels.get(texts[i])):
@@ -78,7 +74,7 @@ def read(folded: Folded, lexicon: Lexicon) -> Reading:
                     term, i = longer, end
                     break
         if term is None:
-            kinds.append(VERB if kinds and kinds[-1] == PART and text.endswith(verbs) else OTHER)
+            kinds.append(OTHER)
         elif term.kind != PART:
             kinds.append(term.kind)
         elif label := term.label or next((s.label for s in term.senses if s.holds(texts, firsts[-1], i)), ""):
@@ -89,6 +85,9 @@ def read(folded: Folded, lexicon: Lexicon) -> Reading:
         else:
             kinds.append(OTHER)
     firsts.append(count)
+    for i in reading.parts:
+        if i + 1 < len(kinds) and kinds[i + 1] == OTHER and texts[firsts[i + 1]].endswith(lexicon.verb_suffixes):
+            kinds[i + 1] = VERB
     return reading
 
 
