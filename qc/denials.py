@@ -43,7 +43,7 @@ _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair
     r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)|(?<![nNT])(?<![nNT][av])[GU]v(?=[de]{0,2}P(?:[,.|cj]|$))"
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}P)")
-_NONE_BUT = re.compile("N[dws]{0,3}x")  # nothing apart from the ears
+_NONE_BUT = re.compile("N[dws]{0,3}x|N[^.|,P]{0,6}Bx")  # nothing apart from the ears; nothing is odd but for the ears
 _AS_DO = re.compile(
     rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[Ta](?:[,.|]|$))"
 )  # so do the ears; and the ears too
@@ -57,7 +57,7 @@ _DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
 
 # An enumeration of parts, and where a new clause begins instead: with a verb, or without an end behind the part.
 _NEXT = re.compile(r"(?:,?[cj]|,)[dwaelroOspqBGUV]{0,4}P|P")
-_OWN_VERB = re.compile(r"[wpqdlraseP]{0,6}?[vhunMBNF]|a?[GU](?:[,.|]|$)|s")
+_OWN_VERB = re.compile(r"[wpqdlraseP]{0,6}?[vhunMBNFCL]|a?[GU](?:[,.|]|$)|s")
 _CLOSED = re.compile(r"[VaA]?(?:[,.|cj]|$)")
 # Parts that are no subjects: near the *mouth* and the ears look ..., freckles that cover the *nose* have ...
 _OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
@@ -203,6 +203,8 @@ class _Reader:
             return MISSING if kind == "n" and "h" in found[0] else turned, i - 1, bool(turned) or "h" in found[0]
         j, denied, weak, verb, finite = self.before(i)
         beside = j >= 0 and (kinds[j] in "Ps" or kinds[j - 1 : j + 1] == "Pe")
+        if kind == "G" and kinds[max(j - 1, 0) : j + 1] == "Pw" and after in ("", ",", "."):
+            beside = True  # skin texture fine
         if self.exact[i] == "W":  # looks ahead as it should, is not as wide as it should be
             verb, denied = True, denied or kinds.count("n", max(j - 3, 0), j + 1)
         if not (finite or beside) and _ATTRIBUTE.match(kinds, i + 1):
