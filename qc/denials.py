@@ -70,9 +70,10 @@ _EDGE = re.compile(r"E[waV]{0,2}[pqe]{1,2}[dwalroOe]{0,4}$")  # the edge of the
 
 _STOP = re.compile(r"\.")
 _MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
-# A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" are some, too.
+# A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" or "are" are some.
 _JUDGEMENT = re.compile(
-    r"[GUFBMV]|T(?=w)|L(?=[daGBV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)|na?h?a{0,2}(?=[,.|]|$)|h?N(?=[,.|]|$)|D(?=[,.|]|$)"
+    r"[GUFBMV]|T(?=w)|L(?=[daGBV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)"
+    r"|(?:na?h?a{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
 _MODIFIER = re.compile(r"w|p?e")  # skin texture; 脸颊上的雀斑
@@ -184,6 +185,8 @@ class _Reader:
             turned = opinions and bool(_OPINION.search(kinds, max(begin - 4, start - _REACH, 0), start + 1))
             if turned or (own and self.direct.issuperset(own)):
                 said = MISSING if kinds[i] == "V" else -said if said != MISSING else said
+            if kinds[i] in "vh" and self.direct.issuperset(own):
+                own = []  # neither the eyes nor the mouth have
             if conditions and _IF.search(self.exact, max(i - _REACH, 0), i):
                 own = []
             if self.exact[i] == "S":
@@ -196,7 +199,7 @@ class _Reader:
         """What a judgement says, where the words before it end, and whether it is said of a subject at all."""
         kinds, i = self.kinds, found.start()
         kind, after = kinds[i], kinds[found.end() : found.end() + 1]
-        if kind in "nhD":  # the nose is natural, the ears are not; the nose is not, the ears are; the ears have none
+        if kind in "nhvD":  # the nose is natural, the ears are not; the nose is not, the ears are; the ears have none
             if kind == "n" and not last and _LIKEWISE.search(kinds, max(i - _REACH, 0), i):
                 last = CLAIMED
             turned = CLEARED if last > 0 else CLAIMED if last < 0 else 0
@@ -252,7 +255,7 @@ class _Reader:
                     break
             elif word not in "adVIDo":
                 earlier = kinds[max(j - 1, 0)]
-                if word in "uC" and earlier in "Pavnc" and (word == "C" or denied or kind == "G"):
+                if word in "uC" and earlier in "Pavnc" and (word == "C" or denied or self.exact[i] in "GW"):
                     verb = True  # falls naturally, raises no suspicion, looks like a real one
                     finite = finite or word == "C"
                 elif not (word == "w" and earlier in "vnhN") and not (
