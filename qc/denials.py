@@ -73,7 +73,7 @@ _MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" or "are" are some.
 _JUDGEMENT = re.compile(
     r"[GUFBMV]|T(?=w)|L(?=[daGBV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)"
-    r"|(?:na?h?a{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
+    r"|(?:(?<![wu])na?h?a{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
 _MODIFIER = re.compile(r"w|p?e")  # skin texture; 脸颊上的雀斑
