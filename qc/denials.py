@@ -175,7 +175,7 @@ class _Reader:
             if verb >= begin and self.named(verb, i):
                 begin, inside = verb + 1, True
             said, start, stands = self.said(found, last)
-            if said == CLEARED and (stands or kinds[found.end() : found.end() + 1] in "x,.|"):
+            if self.opposed and said == CLEARED and (stands or kinds[found.end() : found.end() + 1] in "x,.|"):
                 self.clearing.add(self.sentence(i))
             if not stands:
                 continue
@@ -242,14 +242,16 @@ class _Reader:
             whether they have a verb, and one that needs a subject.
         """
         kinds, kind = self.kinds, self.kinds[i]
-        j, denied, weak, verb, finite = i - 1, 0, kind == "G" and kinds[i - 1 : i] == "B", kind == "F", kind == "F"
+        verb = finite = kind == "F"
+        j, denied, weak = i - 1, 0, kind == "G" and kinds[i - 1 : i] == "B"
         while j >= max(i - 12, 0):
             word = kinds[j]
             if word in "nNvhT":
-                denied += word in "nN"
+                if word in "nN":
+                    denied += 1
                 weak = weak or word == "T"
-                verb = verb or word in "nvh"
-                finite = finite or word in "nv"
+                if word in "nvh":
+                    verb, finite = True, finite or word != "h"
             elif word in "GB":
                 if kinds[j + 1] not in "GBVa":
                     break
