@@ -272,30 +272,43 @@ _SPANS = 100
 
 _COMPARED = "larger|bigger|smaller|higher|lower|wider|narrower|longer|shorter|thicker|thinner"
 _PLURAL = "eyes|eyebrows|brows|pupils|ears|cheeks|lips"
-_UNLIKE = re.compile(
-    r"(?<!not )(?<!no )\b(?:a|un)symmetr\w*"
-    rf"|\b(?:uneven|unequal|mismatched)(?:ly)?[ -](?:in |sized?\b|heights?\b|(?:{_PLURAL})\b)"
-    rf"|\b(?:{_PLURAL}) (?:\w+ ){{1,3}}?(?:uneven|unequal|mismatched|crooked|not (?:level|aligned|alike))\b"
-    r"|\bdifferent(?:ly)?[ -](?:in )?(?:sized?|sizes|shaped?|shapes|heights?)\b|\bdiffers? in (?:size|shape|height)\b"
-    r"|\bnot (?:of )?the same (?:size|height|shape)\b"
-    rf"|\b(?:{_COMPARED}) than (?:\w+ ){{0,2}}(?:left|right|other)\b"
-    rf"|\bone (?:\w+ ){{0,2}}is (?:\w+ )?(?:{_COMPARED})\b"
-    "|不对称|大小不[一同等]|高低不[一同平]|一大一小|一高一低|不一样[大高]|比[左右]",
-    re.IGNORECASE,
+_UNLIKE = tuple(
+    # To look for the cues, without one of which a pattern cannot match, takes a hundredth of its time.
+    (cues, re.compile(pattern, re.IGNORECASE))
+    for cues, pattern in (
+        (("symmetr",), r"(?<!not )(?<!no )\b(?:a|un)symmetr\w*"),
+        (
+            ("uneven", "unequal", "mismatched"),
+            rf"\b(?:uneven|unequal|mismatched)(?:ly)?[ -](?:in |sized?\b|heights?\b|(?:{_PLURAL})\b)",
+        ),
+        (
+            ("uneven", "unequal", "mismatched", "crooked", "not level", "not aligned", "not alike"),
+            rf"\b(?:{_PLURAL}) (?:\w+ ){{1,3}}?(?:uneven|unequal|mismatched|crooked|not (?:level|aligned|alike))\b",
+        ),
+        (
+            ("differ",),
+            r"\bdifferent(?:ly)?[ -](?:in )?(?:sized?|sizes|shaped?|shapes|heights?)\b"
+            r"|\bdiffers? in (?:size|shape|height)\b",
+        ),
+        (("the same ",), r"\bnot (?:of )?the same (?:size|height|shape)\b"),
+        ((" than ",), rf"\b(?:{_COMPARED}) than (?:\w+ ){{0,2}}(?:left|right|other)\b"),
+        (("one ",), rf"\bone (?:\w+ ){{0,2}}is (?:\w+ )?(?:{_COMPARED})\b"),
+        (tuple("不一比"), "不对称|大小不[一同等]|高低不[一同平]|一大一小|一高一低|不一样[大高]|比[左右]"),
+    )
 )
-_CUES = ("symmetr", "uneven", "unequal", "mismatch", "crooked", "differ", "same", " than ", "not ", "one ", *"不一比")
-"""Without one of them nothing is said to be unlike; to look for them takes a hundredth of the time."""
 _MEASURED = {"pupil": "eye", "mouth": "lip"} | {label: label for label in asymmetry.LABELS}
 
 
 def _pairs(context: Context) -> dict[str, list[_Span]]:
     """The pairs that the text says to be unlike, each with the words that say so in the same sentence."""
     text, lowered = context.text, context.text.lower()
-    unlike = list(_UNLIKE.finditer(text)) if any(cue in lowered for cue in _CUES) else []
+    unlike = [
+        claim for cues, pattern in _UNLIKE if any(cue in lowered for cue in cues) for claim in pattern.finditer(text)
+    ]
     if not unlike:
         return {}
     stops = [stop.start() for stop in STOP.finditer(text)]
-    said = {bisect(stops, claim.start()): claim.span() for claim in reversed(unlike)}
+    said = {bisect(stops, claim.start()): claim.span() for claim in sorted(unlike, key=re.Match.start, reverse=True)}
     pairs: dict[str, dict[_Span, None]] = {}
     for mention in context.mentions:
         span = said.get(bisect(stops, mention.start))
