@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -160,7 +161,8 @@ def work(guarded_studio, tmp_path, request) -> Work:
     workspace = Workspace.init(tmp_path / "workspace")
     set_wait(workspace.root)
     recipe = workspace.root / "mmtt.toml"
-    name = re.sub(r"\W|test", "", request.node.name)[-20:].strip("_")
+    ending = re.sub(r"\W|test", "", request.node.name)[-14:].strip("_")
+    name = f"{ending}-{secrets.token_hex(3)}"  # tests share a server, and names of theirs may end alike
     recipe.write_text(recipe.read_text("utf-8").replace('"my-dataset"', f'"{name}"'), "utf-8")
     (workspace.root / POINTER).write_text(f"{guarded_studio.data.name}\n")
     forge(workspace, range(12))
