@@ -56,6 +56,7 @@ class Guarded:
             return
         with closing(sqlite3.connect(self.log, timeout=60)) as log, log:
             log.execute("UPDATE served SET served_at = served_at - ?1, submitted_at = submitted_at - ?1", (SECONDS,))
+            log.execute("UPDATE returned SET submitted_at = submitted_at - ?", (SECONDS,))
 
     def project(self, title: str, *annotators: str, language: str = "en", tasks: int = 3) -> tuple[int, list[int]]:
         """A project with pairs: its id and those of its tasks."""

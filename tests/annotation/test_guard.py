@@ -287,20 +287,52 @@ def test_workers_share_the_log(tmp_path):
     """Of several workers that get a submission at the same moment, each with the log open, one accepts."""
     logs = [Served(tmp_path / "served.sqlite3") for _ in range(4)]
     for task in range(4):
-        logs[0].mark(1, task, 100.0)
+        logs[0].mark(1, task, 50.0, 100.0)
     with ThreadPoolExecutor(4) as pool:
-        refused = list(pool.map(lambda n: logs[n].claim(1, n, 161.0, 60), range(4)))
+        refused = list(pool.map(lambda n: logs[n].claim(1, n, 50.0, 161.0, 60), range(4)))
     assert sorted(refused, key=str) == [0.0, 0.0, 0.0, None]
 
 
 def test_a_submission_that_the_server_refused_is_taken_back(tmp_path):
     log = Served(tmp_path / "served.sqlite3")
-    log.mark(1, 5, 100.0)
-    assert log.claim(1, 5, 130.0, 60) == 30.0
-    assert log.claim(1, 5, 160.0, 60) is None
+    log.mark(1, 5, 50.0, 100.0)
+    assert log.claim(1, 5, 50.0, 130.0, 60) == 30.0
+    assert log.claim(1, 5, 50.0, 160.0, 60) is None
     log.release(1, 5, 160.0)
     assert log.spent(1, 5, 170.0) == 70.0
-    assert log.claim(2, 5, 170.0, 60) == 0.0
+    assert log.claim(2, 5, 50.0, 170.0, 60) == 0.0
+
+
+@pytest.mark.parametrize("made", [180.0, 20.0])
+def test_a_task_that_takes_a_deleted_ones_number_takes_nothing_of_its_time(tmp_path, made):
+    """Made later, or earlier by a clock that was set back."""
+    log = Served(tmp_path / "served.sqlite3")
+    log.mark(1, 5, 50.0, 100.0)
+    assert log.claim(1, 5, 50.0, 170.0, 60) is None
+    log.mark(1, 6, 50.0, 100.0)
+    assert log.claim(1, 5, made, 181.0, 60, only=True) == 0.0
+    log.mark(1, 5, made, 190.0)
+    assert log.claim(1, 5, made, 249.0, 60, only=True) == 59.0
+    assert log.spent(1, 6, 231.0) == 61.0  # the deleted one was submitted at 170
+    assert log.claim(1, 5, made, 250.0, 60, only=True) is None
+
+
+def test_a_project_in_the_place_of_a_deleted_one_begins_anew(guarded):
+    project, tasks = guarded.project("first", "cem")
+    with guarded.login("cem") as cem, guarded.admin() as admin:
+        open_task(cem, tasks[0])
+        open_task(cem, tasks[1])
+        guarded.wait()
+        assert submit(cem, tasks[0]).status_code == 201
+        assert admin.delete(f"/api/projects/{project}/").status_code == 204
+        assert guarded.project("second", "cem")[1] == tasks
+        for task in tasks[:2]:
+            assert submit(cem, task).status_code == 400  # unseen, and asked directly
+            open_task(cem, task)
+            early = submit(cem, task)
+            assert (early.status_code, "look at the pair for" in early.json()["detail"]) == (400, True)
+            guarded.wait()
+            assert submit(cem, task).status_code == 201
 
 
 @pytest.mark.parametrize(

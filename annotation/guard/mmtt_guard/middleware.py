@@ -112,7 +112,9 @@ class Guard:
             return None
         now = time.time()
         try:
-            spent = self.served.claim(annotator.id, task.id, now, self.limits.seconds, only=creates)
+            spent = self.served.claim(
+                annotator.id, task.id, task.created_at.timestamp(), now, self.limits.seconds, only=creates
+            )
         except Taken:
             return _refuse(409, "you are answering this pair in another window; go back to it to change the answer")
         if spent is not None:
@@ -124,7 +126,8 @@ class Guard:
         view = request.resolver_match.view_name
         data = json.loads(response.content)
         if (request.method, view) in _SERVES and isinstance(data, dict) and isinstance(data.get("id"), int):
-            self.served.mark(annotator.id, data["id"], time.time())
+            made = Task.objects.values_list("created_at", flat=True).get(pk=data["id"])
+            self.served.mark(annotator.id, data["id"], made.timestamp(), time.time())
         shown = roles.own(data, view, annotator)
         if shown != data:
             _replace(response, json.dumps(shown).encode())

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 _TABLE = """CREATE TABLE IF NOT EXISTS served (
-    user INTEGER NOT NULL, task INTEGER NOT NULL, served_at REAL NOT NULL, submitted_at REAL, PRIMARY KEY (user, task)
+    user INTEGER NOT NULL, task INTEGER NOT NULL, served_at REAL NOT NULL, submitted_at REAL, made REAL,
+    PRIMARY KEY (user, task)
 ) WITHOUT ROWID"""
 _RETURNED = "CREATE TABLE IF NOT EXISTS returned (user INTEGER NOT NULL, submitted_at REAL NOT NULL)"
 """When what went back to its annotator was submitted: it still bounds the time spent on what came after."""
@@ -40,17 +41,21 @@ class Served:
             log.execute("CREATE INDEX IF NOT EXISTS submitted ON served (user, submitted_at)")
             log.execute("CREATE INDEX IF NOT EXISTS returned_submitted ON returned (user, submitted_at)")
 
-    def mark(self, user: int, task: int, now: float) -> None:
-        """Notes that a task was served; only the first time counts."""
+    def mark(self, user: int, task: int, made: float, now: float) -> None:
+        """Notes that a task, made at `made`, was served; only the first time counts."""
         with self._open() as log:
-            log.execute("INSERT OR IGNORE INTO served VALUES (?, ?, ?, NULL)", (user, task, now))
+            log.execute("BEGIN IMMEDIATE")
+            _leave_namesake(log, user, task, made)
+            log.execute("INSERT OR IGNORE INTO served VALUES (?, ?, ?, NULL, ?)", (user, task, now, made))
 
     def spent(self, user: int, task: int, now: float) -> float | None:
         """Seconds spent on a task so far; None where it was submitted before, and nothing is owed any more."""
         with self._open() as log:
             return _spent(log, user, task, now)
 
-    def claim(self, user: int, task: int, now: float, least: float, *, only: bool = False) -> float | None:
+    def claim(
+        self, user: int, task: int, made: float, now: float, least: float, *, only: bool = False
+    ) -> float | None:
         """Notes a submission, unless less than `least` seconds were spent on it.
 
         One transaction: of two tabs or browsers that submit at the same moment, one comes second.
@@ -58,6 +63,7 @@ class Served:
         Args:
             user: who submits.
             task: what.
+            made: when the task was.
             now: seconds since 1970.
             least: seconds.
             only: whether no other submission of this task may be on its way.
@@ -70,6 +76,7 @@ class Served:
         """
         with self._open() as log:
             log.execute("BEGIN IMMEDIATE")
+            _leave_namesake(log, user, task, made)
             spent = _spent(log, user, task, now)
             if spent is not None and spent < least:
                 return spent
@@ -92,11 +99,7 @@ class Served:
     def forget(self, user: int, task: int, now: float) -> None:
         """Lets the wait on a task begin anew, at its next sight: what was submitted of it goes back."""
         with self._open() as log:
-            log.execute(
-                "INSERT INTO returned SELECT user, ifnull(submitted_at, ?) FROM served WHERE user = ? AND task = ?",
-                (now, user, task),
-            )
-            log.execute("DELETE FROM served WHERE user = ? AND task = ?", (user, task))
+            _forget(log, user, task, now)
 
     def rows(self, since: float) -> Iterator[dict[str, Any]]:
         """What was served or submitted from a time on, in no order."""
@@ -109,6 +112,25 @@ class Served:
     def _open(self) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(self.path, timeout=30)) as log, log:
             yield log
+
+
+def _leave_namesake(log: sqlite3.Connection, user: int, task: int, made: float) -> None:
+    """Forgets another task of the same number: sqlite gives the numbers of deleted ones again.
+
+    Which task it is, its making tells, whatever the clock did since.
+    """
+    of = "user = ? AND task = ? AND made IS NOT ?"
+    row = log.execute(f"SELECT served_at FROM served WHERE {of}", (user, task, made)).fetchone()
+    if row is not None:
+        _forget(log, user, task, row[0])
+
+
+def _forget(log: sqlite3.Connection, user: int, task: int, otherwise: float) -> None:
+    log.execute(
+        "INSERT INTO returned SELECT user, ifnull(submitted_at, ?) FROM served WHERE user = ? AND task = ?",
+        (otherwise, user, task),
+    )
+    log.execute("DELETE FROM served WHERE user = ? AND task = ?", (user, task))
 
 
 def _spent(log: sqlite3.Connection, user: int, task: int, now: float) -> float | None:
