@@ -256,7 +256,7 @@ def judge(subject: Subject, record: Any, context: Any, thresholds: Qc) -> list[F
     """
     found = []
     for rule in load_rules(subject):
-        serious = severity(rule, thresholds)
+        serious = severity(rule, thresholds) if thresholds.severity else rule.severity
         if serious is not None and (evidence := rule.check(record, context)) is not None:
             if isinstance(evidence, str):
                 evidence = Evidence(evidence, ())

@@ -14,7 +14,7 @@ from mmtt_build.records import SIZE, Annotation, Forged
 from mmtt_build.workspace import Workspace
 from qc import asymmetry, regions
 from qc.base import Context, Evidence, Severity, rule
-from qc.mentions import Mention, labels
+from qc.mentions import Mention
 from qc.places import LOOK_BACK, STOP
 from qc.regions import Cover
 from qc.sides import PAIRED
@@ -128,8 +128,8 @@ def labels_and_text(annotation: Annotation, context: Context) -> str | None:
     if annotation.labels is None or not context.mentions:
         return None
     ticked = {label for label, on in zip(LABELS, annotation.labels, strict=True) if on}
-    named = set(labels(context.mentions))
-    claimed = set(labels(mention for mention in context.mentions if not mention.negated))
+    named = {mention.label for mention in context.mentions}
+    claimed = {mention.label for mention in context.mentions if not mention.negated}
     sayings = (("ticked and not named", ticked - named), ("called manipulated and not ticked", claimed - ticked))
     return "; ".join(f"{what}: {', '.join(sorted(which))}" for what, which in sayings if which) or None
 
@@ -296,12 +296,15 @@ _UNLIKE = tuple(
         (tuple("不一比"), "不对称|大小不[一同等]|高低不[一同平]|一大一小|一高一低|不一样[大高]|比[左右]"),
     )
 )
+_CUE = re.compile("|".join(sorted({re.escape(cue) for cues, _ in _UNLIKE for cue in cues})))
 _MEASURED = {"pupil": "eye", "mouth": "lip"} | {label: label for label in asymmetry.LABELS}
 
 
 def _pairs(context: Context) -> dict[str, list[_Span]]:
     """The pairs that the text says to be unlike, each with the words that say so in the same sentence."""
-    text, lowered = context.text, context.text.lower()
+    text, lowered = context.text, context.folded.text
+    if _CUE.search(lowered) is None:
+        return {}
     unlike = [
         claim for cues, pattern in _UNLIKE if any(cue in lowered for cue in cues) for claim in pattern.finditer(text)
     ]

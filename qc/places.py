@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import string
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from qc.mentions import Mention
@@ -13,9 +15,12 @@ def meant(text: str, mentions: Sequence[Mention]) -> list[Mention]:
 
     Where a sentence names nothing but one place, that is what it is about: "blur around the left eye".
     """
+    places = set(_places(text, mentions))
+    if not places:
+        return list(mentions)
     found: list[Mention] = []
     for sentence in _sentences(text, mentions):
-        found += [mention for mention in sentence if len(sentence) == 1 or not _is_place(text, mention)]
+        found += [mention for mention in sentence if len(sentence) == 1 or mention.start not in places]
     return found
 
 
@@ -31,22 +36,33 @@ def _sentences(text: str, mentions: Sequence[Mention]) -> Iterator[list[Mention]
         yield sentence
 
 
-def _is_place(text: str, mention: Mention) -> bool:
-    """Whether a part only says where another one is, or what that is compared with."""
-    before = text[max(mention.start - LOOK_BACK, 0) : mention.start]
-    return bool(_PLACE.search(before) or _PLACE_AFTER.match(text, mention.end))
+def _places(text: str, mentions: Sequence[Mention]) -> Iterator[int]:
+    """Where the mentions begin that only say where another part is, or what that is compared with."""
+    starts = [mention.start for mention in mentions]
+    lowered = text.lower() if text.isascii() else text.translate(_LOWER)
+    for pattern in (_BEFORE, _BETWEEN) if "between" in lowered else (_BEFORE,):
+        for found in pattern.finditer(lowered):
+            last = bisect_right(starts, found.end())
+            first = bisect_right(starts, found.start("between"), hi=last)
+            yield from (start for start in starts[first:last] if text[start - 1].isspace())
+    if not text.isascii():
+        yield from (mention.start for mention in mentions if _AFTER.match(text, mention.end))
 
 
 STOP = re.compile(r"[.!?](?:\s|$)|[;。！？；\n]")
 """Where a sentence ends."""
 LOOK_BACK = 80
 """Characters before a part that say how it is meant."""
-_PLACE = re.compile(
-    r"\b(?:near(?:by)?|beside|next to|close to|adjacent to|below|beneath|under(?:neath)?|above|over|behind"
-    r"|at|by|around|along|towards?|from|into|to|than|as|like|match(?:es|ing)?|between(?:[^.;,]{1,40}?\band)?"
-    r"|(?:consistent|inconsistent|aligned?|level|line|compared|symmetric|asymmetric|merged?|mixe[sd]|fused?) with)\s+"
-    r"(?:(?:the|a|an|his|her|its|their|both|left|right|upper|lower|inner|outer|other|corners?|edges?|tips?|sides?|of)"
-    r"\s+){0,6}$",
-    re.IGNORECASE,
+_UPTO = (
+    r"(?P<between>)(?:\s+(?:the|a|an|his|her|its|their|both|left|right|upper|lower|inner|outer|other"
+    r"|corners?|edges?|tips?|sides?|of)(?=\s)){0,6}\s+"
 )
-_PLACE_AFTER = re.compile("的?(?:[上下左右前后]方|[上下]面|旁边?|附近|周围|之间|[以之][上下])")
+"""What may stand between such a word and the part."""
+_BEFORE = re.compile(
+    r"\b(?:near(?:by)?|beside|next to|close to|adjacent to|below|beneath|under(?:neath)?|above|over|behind"
+    r"|at|by|around|along|towards?|from|into|to|than|as|like|match(?:es|ing)?|between"
+    rf"|(?:consistent|inconsistent|aligned?|level|line|compared|symmetric|asymmetric|merged?|mixe[sd]|fused?) with){_UPTO}"
+)
+_BETWEEN = re.compile(rf"\bbetween[^.;,]{{1,40}}?\band{_UPTO}")
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # keeps all positions
+_AFTER = re.compile("的?(?:[上下左右前后]方|[上下]面|旁边?|附近|周围|之间|[以之][上下])")

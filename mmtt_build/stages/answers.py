@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,11 @@ BATCH = 2000
 ANSWERS = ("described", "nothing-visible", "broken-pair")
 """What an annotator can say; else `annotations.answer` tells why there is no answer any more."""
 
-_TIMES = ("created_at", "updated_at", "served_at", "lead_time_s")
+_TIMES = ("created_at", "updated_at", "served_at")
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _SAID = ("annotation_id", "forgery_id", "answer", "description", "language", "labels", "annotator", "observation_s",
          "origin")  # fmt: skip
-_ABOUT = ("kind", "task_id", "sides", *_TIMES)
+_ABOUT = ("kind", "task_id", "sides", *_TIMES, "lead_time_s")
 _COPIED = {
     "kind": pa.string(), "of": pa.string(), "by": pa.string(), "similarity": pa.float64(), "uses": pa.int64(),
     "span": pa.list_(pa.int64()),
@@ -81,36 +83,41 @@ class Forgeries:
         return pa.table(columns | {"cover": self.checks["cover"].take(found["cover"])})
 
 
-def forged(row: Mapping[str, Any]) -> Forged | None:
-    """A row of `Forgeries.rows` as a record; None where there is no such forgery, planned or made."""
-    if row["forgery_id"] is None and row["planned"] is None:
+def forged(row: Mapping[str, Any], of: str = "") -> Forged | None:
+    """A row of `Forgeries.rows` as a record; None where there is no such forgery, planned or made.
+
+    Args:
+        row: by column.
+        of: what the columns' names begin with.
+    """
+    if row[of + "forgery_id"] is None and row[of + "planned"] is None:
         return None
     return Forged(
-        id=row["name"],
-        status=_status(row),
-        method=row["method"],
-        split=row["split"],
-        base=row["base_image"],
-        base_parts=row["base_parts"],
-        image=row["image"],
-        mask=row["mask"],
-        parts=row["part_map"],
-        points=_tuple(row["base_points"]),
-        landmarks=_tuple(row["base_landmarks"]),
-        crcs=(row["image_crc"], row["mask_crc"], row["part_map_crc"]),
-        cover=_tuple(row["cover"]),
+        id=row[of + "name"],
+        status=_status(row, of),
+        method=row[of + "method"],
+        split=row[of + "split"],
+        base=row[of + "base_image"],
+        base_parts=row[of + "base_parts"],
+        image=row[of + "image"],
+        mask=row[of + "mask"],
+        parts=row[of + "part_map"],
+        points=_tuple(row[of + "base_points"]),
+        landmarks=_tuple(row[of + "base_landmarks"]),
+        crcs=(row[of + "image_crc"], row[of + "mask_crc"], row[of + "part_map_crc"]),
+        cover=_tuple(row[of + "cover"]),
     )
 
 
-def _status(row: Mapping[str, Any]) -> str:
-    if row["forgery_id"] is None:
+def _status(row: Mapping[str, Any], of: str) -> str:
+    if row[of + "forgery_id"] is None:
         return "not made yet"
-    if row["status"] != "ok":
-        return f"{row['status']}: {row['reason'] or 'no reason'}"
-    if row["base_status"] != "ok":
-        return f"its base is {row['base_status'] or 'gone'}"
-    if row["source_id"] is not None and row["source_status"] != "ok":
-        return f"its source is {row['source_status'] or 'gone'}"
+    if row[of + "status"] != "ok":
+        return f"{row[of + 'status']}: {row[of + 'reason'] or 'no reason'}"
+    if row[of + "base_status"] != "ok":
+        return f"its base is {row[of + 'base_status'] or 'gone'}"
+    if row[of + "source_id"] is not None and row[of + "source_status"] != "ok":
+        return f"its source is {row[of + 'source_status'] or 'gone'}"
     return "ok"
 
 
@@ -221,7 +228,7 @@ class Answers:
         return Forgeries(self.workspace)
 
     def batches(self, only: Collection[str] | None = None) -> Iterator[pa.Table]:
-        """Answers with all that is known beside them, some at a time; `read` reads their rows.
+        """Answers with all that is known beside them, some at a time, for `plain` to read.
 
         Args:
             only: these annotation ids; None takes all.
@@ -253,17 +260,24 @@ class Answers:
             ConfigError: there is none with this id.
         """
         for batch in self.batches([name]):
-            return read(batch.to_pylist()[0])
+            return read(plain(batch)[0])
         raise ConfigError(f"no answer {name!r}", "the tables annotations and submissions have the ids")
 
 
+def plain(batch: pa.Table) -> list[dict[str, Any]]:
+    """The answers of a batch, for `read`; times are microseconds since 1970, which are read ten times as fast."""
+    for name in _TIMES:
+        at = batch.column_names.index(name)
+        batch = batch.set_column(at, name, batch[name].cast(pa.int64()))
+    return list(batch.to_pylist())
+
+
 def read(row: Mapping[str, Any]) -> tuple[Annotation, Beside]:
-    """An answer of a batch, with what is known beside it."""
+    """An answer of a batch as `plain` has it, with what is known beside it."""
     from qc.base import Beside, Copied
 
     copied = tuple(Copied(**copy | {"span": _tuple(copy["span"])}) for copy in row["copied"])
-    of = forged({name[3:]: value for name, value in row.items() if name.startswith("of_")})
-    return _annotation(row), Beside(of, row["previous"], row["since_s"], copied, row["other"])
+    return _annotation(row), Beside(forged(row, "of_"), row["previous"], row["since_s"], copied, row["other"])
 
 
 def _annotation(row: Mapping[str, Any]) -> Annotation:
@@ -280,7 +294,8 @@ def _annotation(row: Mapping[str, Any]) -> Annotation:
         kind=row["kind"],
         task=row["task_id"],
         sides=_tuple(row["sides"]) or (),
-        **{name: row[name] for name in _TIMES},
+        lead_time_s=row["lead_time_s"],
+        **{name: None if row[name] is None else _EPOCH + timedelta(microseconds=row[name]) for name in _TIMES},
     )
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from mmtt_build import parallel
 from mmtt_build.config import Recipe
 from mmtt_build.progress import Progress
 from mmtt_build.stages import override
-from mmtt_build.stages.answers import BATCH, Answers, read
+from mmtt_build.stages.answers import BATCH, Answers, plain, read
 from mmtt_build.stages.tally import Tally
 from mmtt_build.store import Appender
 from mmtt_build.workspace import Workspace
@@ -101,12 +100,13 @@ def _judge(recipe: Recipe, root: Path, version: str, task: _Task) -> tuple[list[
 
     rows = []
     settings = hashlib.blake2b(repr((version, recipe.qc, recipe.dataset.language)).encode(), digest_size=12)
-    for row, known in zip(task.answers.to_pylist(), task.fingerprints, strict=True):
+    for row, known in zip(plain(task.answers), task.fingerprints, strict=True):
         decision = task.decisions.get(row["annotation_id"])
         if decision and decision["words"] != override.digest_of(row["answer"], row["description"]):
             decision = None  # on words that are others now
         key = settings.copy()
-        key.update(_bytes((*row.values(), decision and decision["override_id"])))
+        # Version 2 has no references, which would depend on what else is in memory; a tenth of the time of repr.
+        key.update(marshal.dumps([*row.values(), decision and decision["override_id"]], 2))
         fingerprint = key.hexdigest()
         if known == fingerprint:
             continue
@@ -133,9 +133,3 @@ def _withdraw(workspace: Workspace, stored: pa.Table, current: pa.ChunkedArray) 
     """Takes back the verdicts on what is no answer any more."""
     gone = stored.filter(pc.invert(pc.is_in(stored["annotation_id"], current.combine_chunks())))
     workspace.findings.append([{"annotation_id": name} for name in gone["annotation_id"].to_pylist()])
-
-
-def _bytes(values: Iterable[Any]) -> bytes:
-    """Plain values and times as bytes, the same for the same values."""
-    # Version 2 has no references, which would depend on what else is in memory; a tenth of the time of repr.
-    return marshal.dumps([value.timestamp() if isinstance(value, datetime) else value for value in values], 2)
