@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -155,15 +155,16 @@ class Phrases:
 
     Attributes:
         pattern: finds them in a folded text.
-        needed: the longest word of each: a text with none of these needs no search.
+        needed: by the longest word of each, the words of all that have it: a text without all of them needs no search.
     """
 
     pattern: re.Pattern[str]
-    needed: frozenset[str]
+    needed: Mapping[str, Sequence[frozenset[str]]]
 
     def find(self, folded: spelling.Folded) -> list[tuple[int, int]]:
         """Start and end of each in a folded text."""
-        if self.needed.isdisjoint(folded.words[0]):
+        words = folded.words[0]
+        if not any(each.issubset(words) for word in self.needed.keys() & words for each in self.needed[word]):
             return []
         return [match.span() for match in self.pattern.finditer(folded.text)]
 
@@ -177,7 +178,10 @@ def phrases(kind: str) -> list[Phrases]:
         han = re.match(f"[{spelling.HAN}]", entries[0][0])
         spelled = "|".join(("" if han else r"[\s_-]{1,3}").join(map(re.escape, entry)) for entry in entries)
         pattern = re.compile(f"(?:{spelled})" if han else rf"\b(?:{spelled})\b")
-        found.append(Phrases(pattern, frozenset(max(entry, key=len) for entry in entries)))
+        needed: dict[str, list[frozenset[str]]] = {}
+        for entry in entries:
+            needed.setdefault(max(entry, key=len), []).append(frozenset(entry))
+        found.append(Phrases(pattern, needed))
     return found
 
 
