@@ -60,9 +60,10 @@ def blend_alpha(generated: Image, target: Image, weight: Image) -> Image:
 
 
 def despeckled(swapped: LabelMap) -> LabelMap:
-    """A region map without specks of hair or background inside the face, which `blend_multiband` would show as moles.
+    """A region map without specks of hair or background inside the face.
 
-    The default blending closes them by itself.
+    Drawn maps have them where two parts do not quite meet. The generator would paint each in the hair's or background's
+    style, and `blend_multiband` show the target there: moles.
     """
     return regions.without_specks(swapped, KEPT, "skin")
 

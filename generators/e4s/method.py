@@ -336,8 +336,9 @@ class _Swap:
             return
         # A speck of a parser's in the donor's hair would be seen as a patch of skin in the target's.
         donor = regions.without_specks(donor, regions.INNER, "background")
-        swapped, hole = regions.swap_masks(donor, target, self.job.params["hair_first"])
-        self.regions["swapped"] = swapped
+        speckled, hole = regions.swap_masks(donor, target, self.job.params["hair_first"])
+        self.regions["swapped"] = swapped = composite.despeckled(speckled)
+        hole |= swapped != speckled
         inner = regions.select(swapped, regions.INNER)
         shape = np.where(inner, self.maps["donor"], self.maps["target"])
         shape[hole] = parts.INDEX["skin"]
@@ -350,7 +351,7 @@ class _Swap:
         """The forged photo, (512, 512, 3) uint8 RGB, and its mask (512, 512) bool: all pixels with a weight."""
         alpha, picture = composite.alpha(self.regions["swapped"]), self.generated
         if self.job.params["blending"] == "multiband":
-            picture = composite.blend_multiband(picture, self.target, composite.despeckled(self.regions["swapped"]))
+            picture = composite.blend_multiband(picture, self.target, self.regions["swapped"])
         self.show("blended", partial(composite.blend_alpha, picture, self.target, alpha))
         self.show("alpha", alpha)
         return crop.put_back(self.job.image, picture, alpha, self.corners("target"))

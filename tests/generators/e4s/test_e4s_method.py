@@ -261,6 +261,21 @@ def test_a_speck_of_the_donors_face_in_its_hair_is_no_patch_in_the_targets() -> 
         assert made.mask[at] == kept
 
 
+@pytest.mark.parametrize("name", ["background", "hair", "cloth"])
+def test_a_speck_of_what_is_kept_in_the_targets_face_is_skin(name: str) -> None:
+    """Drawn part maps have gaps between skin and neck: painted as background they would be moles."""
+    target, donor, known = face(TARGET), face(DONOR), Known()
+    labels = target.labels.copy()
+    speck = np.s_[330:335, 200:205]
+    assert (labels[speck] == parts.INDEX["skin"]).all()
+    labels[speck] = parts.INDEX[name]
+    made = swapped(target._replace(labels=labels), donor, known, reenact="never", hair_first=False)
+    assert (known.shapes[0][speck] == regions.INDEX["skin"]).all()
+    assert made.labels is not None
+    assert (made.labels[speck] == parts.INDEX["skin"]).all()
+    assert made.mask[speck].all()
+
+
 def test_a_hat_and_glasses_of_the_target_stay() -> None:
     donor, hat = face(DONOR), face(HAT)
     method = Swapper(reenact="always")
