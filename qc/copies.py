@@ -162,8 +162,7 @@ def _compared(corpus: Corpus, numbers: list[int], others: list[int], least: floa
 def _templates(corpus: Corpus, uses: int) -> Iterator[tuple[int, Copied]]:
     """Texts whose long sentence, or words, or words but for the parts one annotator uses again and again."""
     written = np.bincount(corpus.by, minlength=len(corpus.annotators))
-    sentences = corpus.sentences
-    text, words = (np.frombuffer(column, np.int64) for column in (sentences.text, sentences.words))
+    text, which, words = corpus.sentences.T
     whole = np.nonzero(corpus.weights >= LEAST_WORDS)[0]
     skeletons = np.nonzero(corpus.skeletons)[0]
     best: dict[int, Copied] = {}
@@ -175,7 +174,7 @@ def _templates(corpus: Corpus, uses: int) -> Iterator[tuple[int, Copied]]:
         least = np.maximum(uses, np.ceil(share * written))
         for number, original, count, row in _used(numbers, hashes, corpus.by, least):
             if number not in best or count > best[number].uses:
-                span = (sentences.start[row], sentences.end[row]) if kind == "sentence" else None
+                span = corpus.place(number, int(which[row])) if kind == "sentence" else None
                 best[number] = replace(corpus.copied("template", original), uses=count, span=span)
     yield from best.items()
 

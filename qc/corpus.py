@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from array import array
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qc.base import Copied
 from qc.lexicon import KINDS, LANGUAGES, PART, load
-from qc.spelling import HAN, Folded, fold
+from qc.spelling import HAN, fold
 
 TEMPLATE_WORDS = 12
 """Shorter sentences are stock phrases; of a description without its parts as many words must be left."""
@@ -23,12 +24,16 @@ READ_CHARACTERS = 20_000
 """No more of a text is compared."""
 BANDS, ROWS = 16, 4  # finds 95 % of what has 64 of 100 pairs of words in common, 2 % of what has 20
 
-_HAN_SHARE = 2 / 3
-"""Of a word says a Chinese character."""
+_WORD, _HAN_WORD = 3, 2
+"""What a word says, in thirds, and a Chinese character."""
 _STOPS = ".!?;\n\u3002"
-_MARKS = {code: " " for code in range(128) if not chr(code).isalnum()} | dict.fromkeys(map(ord, _STOPS), ".")
+_END, _STOP = "\0", "."
+"""What ends a text and a sentence among words; they have the numbers 0 and 1."""
+_MARKS = {code: " " for code in range(128) if not chr(code).isalnum()} | dict.fromkeys(map(ord, _STOPS), _STOP)
 _BYTES = bytes(ord(_MARKS.get(code, chr(code))) for code in range(128)) + bytes(128)  # eight times as fast as _MARKS
-_WORDS = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
+_WORDS = re.compile(rf"[{HAN}]|[^\W_{HAN}]+|\.")
+_IS_HAN = re.compile(f"[{HAN}]")
+_IS_STOP = re.compile(f"[{_STOPS}]")
 _SLOTS = (PART, KINDS["left"], KINDS["right"], KINDS["both"])
 
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -36,44 +41,25 @@ Hashes = np.ndarray[tuple[int, ...], np.dtype[np.uint64]]
 
 
 class _Numbers(dict[str, int]):
-    """Words by number, in the order in which they turn up; `slots` says which a template leaves open."""
+    """Words by number, in the order in which they turn up.
+
+    Attributes:
+        slots: of each number whether a template leaves the word open.
+        thirds: of each number how much the word says.
+    """
 
     def __init__(self, language: str | None) -> None:
         self.heads = load(language).heads if language in LANGUAGES else {}
-        self.slots = array("b")
+        self.slots, self.thirds = array("b"), array("b")
+        for mark in (_END, _STOP):
+            self.__missing__(mark)
 
     def __missing__(self, word: str) -> int:
         term = self.heads.get(word, (None,))[0]
         self.slots.append(term is not None and term.kind in _SLOTS)
+        self.thirds.append(_HAN_WORD if _IS_HAN.match(word) else _WORD)
         number = self[word] = len(self)
         return number
-
-
-@dataclass(slots=True)
-class Sentences:
-    """The long sentences of all texts, column by column.
-
-    Attributes:
-        text: number of the text.
-        words: hash.
-        start: first character.
-        end: position after the last one.
-    """
-
-    text: array[int] = field(default_factory=lambda: array("q"))
-    words: array[int] = field(default_factory=lambda: array("q"))
-    start: array[int] = field(default_factory=lambda: array("q"))
-    end: array[int] = field(default_factory=lambda: array("q"))
-
-    def add(self, number: int, said: list[int], folded: Folded, start: int, end: int) -> None:
-        """Notes the words of `folded.text[start:end]`."""
-        self.text.append(number)
-        self.words.append(hash(tuple(said)))  # of whole numbers: the same in every process
-        inner = folded.text[start:end].strip()
-        start = folded.text.index(inner, start)
-        start, end = folded.original(start, start + len(inner))
-        self.start.append(start)
-        self.end.append(end)
 
 
 class Corpus:
@@ -81,6 +67,7 @@ class Corpus:
 
     Attributes:
         ids: of the annotations.
+        texts: what they say.
         annotators: their names by number.
         by: number of the annotator of each text.
         weights: words of each text, a Chinese character being less than one.
@@ -89,69 +76,61 @@ class Corpus:
         words: hash of each text.
         skeletons: hash of each text without its parts and sides; 0 where too little is left.
         sketches: (N, BANDS * ROWS) smallest hashes of pairs of words.
-        sentences: the long ones.
+        sentences: (S, 3) of the long ones: the text's number, which sentence of it, and its hash.
     """
 
     def __init__(self, language: str | None) -> None:
         self.ids: list[str] = []
+        self.texts: list[str] = []
         self.annotators: list[str] = []
         self._number: dict[str, int] = {}
         self._numbers = _Numbers(language)
-        self._by, self._weights, self._ends, self._words = array("q"), array("d"), array("q"), array("q")
-        self._pieces: list[NDArray[np.uint32]] = []
-        self._skeletons: list[Hashes] = []
-        self._sketches: list[NDArray[np.uint32]] = []
-        self.sentences = Sentences()
+        self._by = array("q")
+        self._read: list[tuple[NDArray[Any], ...]] = []
+        self._length = 0
 
-    def add(self, batch: list[tuple[str, str, str]]) -> None:
+    def add(self, batch: Sequence[tuple[str, str, str]]) -> None:
         """Reads the next texts."""
-        tokens, ends = array("I"), array("q")
+        first = len(self.ids)
         for name, annotator, text in batch:
             self.ids.append(name)
+            self.texts.append(text)
             if annotator not in self._number:
                 self._number[annotator] = len(self.annotators)
                 self.annotators.append(annotator)
             self._by.append(self._number[annotator])
-            said, weight = self._read(text[:READ_CHARACTERS])
-            self._weights.append(weight)
-            self._words.append(hash(tuple(said)))
-            tokens.extend(said)
-            ends.append(len(tokens))
-        numbers, upto = np.frombuffer(tokens, np.uint32), np.frombuffer(ends, np.int64)
-        before = self._ends[-1] if self._ends else 0
-        self._ends.frombytes((upto + before).tobytes())
-        slots = np.frombuffer(self._numbers.slots, np.int8) != 0
-        self._skeletons.append(_skeletons(numbers, upto, slots[numbers]))
-        self._sketches.append(_sketches(numbers, upto))
-        self._pieces.append(numbers)
-
-    def _read(self, text: str) -> tuple[list[int], float]:
-        """Numbers of a text's words, and how many words they amount to; notes its long sentences."""
-        folded = fold(text)
-        plain, number_of = folded.text.isascii(), self._numbers.__getitem__
-        said: list[int] = []
-        weight, at = 0.0, 0
-        marked = folded.text.encode().translate(_BYTES).decode() if plain else folded.text.translate(_MARKS)
-        for sentence in marked.split("."):
-            words = sentence.split() if plain else _WORDS.findall(sentence)
-            found = list(map(number_of, words))
-            count: float = len(words)
-            if not plain:
-                count -= (1 - _HAN_SHARE) * sum("\u3400" <= word[0] <= "\ufaff" for word in words)
-            if count >= TEMPLATE_WORDS:
-                self.sentences.add(len(self.ids) - 1, found, folded, at, at + len(sentence))
-            said += found
-            weight += count
-            at += len(sentence) + 1
-        return said, weight
+        # The words of all texts at once: text by text it would take several times as long.
+        joined = _END.join([_marked(text) for _, _, text in batch])
+        words = joined.replace(_STOP, f" {_STOP} ").replace(_END, f" {_END} ").split()
+        numbers = np.fromiter(map(self._numbers.__getitem__, words), np.uint32, len(words))
+        is_end, is_word = numbers == 0, numbers > 1
+        before = np.concatenate([[0], np.cumsum(~is_word)[is_end]])  # marks before each text
+        tokens, number, stops = numbers[is_word], np.cumsum(is_end)[is_word], np.cumsum(~is_word)[is_word]
+        ends = np.searchsorted(number, np.arange(len(batch)), side="right")
+        thirds = np.frombuffer(self._numbers.thirds, np.int8)[tokens]
+        last = np.nonzero(np.diff(stops, append=-1))[0]  # words of sentences
+        long = _sums(thirds.astype(np.uint64), last + 1) >= _WORD * TEMPLATE_WORDS
+        of, stops = number[last[long]], stops[last[long]]
+        self._read.append(
+            (
+                tokens,
+                ends + self._length,
+                np.bincount(number, thirds, len(batch)) / _WORD,
+                _hashes(tokens, ends).view(np.int64),
+                _skeletons(tokens, ends, np.frombuffer(self._numbers.slots, np.int8)[tokens] != 0),
+                _sketches(tokens, ends),
+                np.column_stack([first + of, stops - before[of], _hashes(tokens, last + 1)[long].view(np.int64)]),
+            )
+        )
+        self._length += len(tokens)
 
     def close(self) -> None:
         """Makes columns of what was read."""
-        self.by, self.weights = np.frombuffer(self._by, np.int64), np.frombuffer(self._weights, np.float64)
-        self.ends, self.words = np.frombuffer(self._ends, np.int64), np.frombuffer(self._words, np.int64)
-        self.tokens = np.concatenate([np.empty(0, np.uint32), *self._pieces])
-        self.skeletons = np.concatenate([np.empty(0, np.uint64), *self._skeletons])
-        self.sketches = np.concatenate([np.empty((0, BANDS * ROWS), np.uint32), *self._sketches])
+        if not self._read:
+            self.add([])
+        self.by = np.frombuffer(self._by, np.int64)
+        columns = map(np.concatenate, zip(*self._read, strict=True))
+        self.tokens, self.ends, self.weights, self.words, self.skeletons, self.sketches, self.sentences = columns
 
     def of(self, number: int) -> NDArray[np.uint32]:
         """The words of a text."""
@@ -162,9 +141,25 @@ class Corpus:
         letters = self.of(number) % np.uint32(0x110000)
         return letters.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
+    def place(self, number: int, sentence: int) -> tuple[int, int]:
+        """Start and end of a sentence in its text."""
+        folded = fold(self.texts[number][:READ_CHARACTERS])
+        stops = [-1, *(stop.start() for stop in _IS_STOP.finditer(folded.text)), len(folded.text)]
+        piece = folded.text[stops[sentence] + 1 : stops[sentence + 1]]
+        end = stops[sentence] + 1 + len(piece.rstrip())
+        return folded.original(end - len(piece.strip()), end)
+
     def copied(self, kind: str, of: int, similarity: float = 1.0) -> Copied:
         """That a text's words are those of text number `of`."""
         return Copied(kind, self.ids[of], self.annotators[self.by[of]], similarity)
+
+
+def _marked(text: str) -> str:
+    """A text's words, spaces and full stops."""
+    folded = fold(text[:READ_CHARACTERS]).text
+    if folded.isascii():
+        return folded.encode().translate(_BYTES).decode()
+    return " ".join(_WORDS.findall(folded.translate(_MARKS)))
 
 
 def mixed(values: Hashes) -> Hashes:
@@ -175,13 +170,23 @@ def mixed(values: Hashes) -> Hashes:
 
 
 def _starts(ends: Ints) -> Ints:
-    return np.concatenate([[0], ends[:-1]])
+    return np.concatenate([[0], ends[:-1]])[: len(ends)]
 
 
 def _sums(values: Hashes, ends: Ints) -> Hashes:
     """Sums of the runs that end there; runs may be empty."""
     upto = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values, dtype=np.uint64)])
     return upto[ends] - upto[_starts(ends)]
+
+
+def _hashes(tokens: NDArray[np.uint32], ends: Ints) -> Hashes:
+    """Hash of each run of words that ends there, by their order."""
+    at = np.arange(len(tokens)) - np.repeat(_starts(ends), np.diff(ends, prepend=0))
+    return _sums(_placed(tokens.astype(np.uint64) + np.uint64(1), at), ends)
+
+
+def _placed(letters: Hashes, at: Ints) -> Hashes:
+    return mixed(letters + (at.astype(np.uint64) << np.uint64(32)))
 
 
 def _skeletons(tokens: NDArray[np.uint32], ends: Ints, slots: NDArray[np.bool_]) -> Hashes:
@@ -193,7 +198,7 @@ def _skeletons(tokens: NDArray[np.uint32], ends: Ints, slots: NDArray[np.bool_])
     upto = np.concatenate([[0], np.cumsum(kept)])
     at = upto[:-1] - np.repeat(upto[starts], ends - starts)  # place among the words that are kept
     letters = np.where(slots, 0, tokens.astype(np.uint64) + np.uint64(1))
-    hashes = mixed(letters + (at.astype(np.uint64) << np.uint64(32))) * kept
+    hashes = _placed(letters, at) * kept
     left = np.concatenate([[0], np.cumsum(~slots)])
     return np.where(left[ends] - left[starts] >= TEMPLATE_WORDS, _sums(hashes, ends), np.uint64(0))
 

@@ -61,7 +61,8 @@ _UPTO = (
 _BEFORE = re.compile(
     r"\b(?:near(?:by)?|beside|next to|close to|adjacent to|below|beneath|under(?:neath)?|above|over|behind"
     r"|at|by|around|along|towards?|from|into|to|than|as|like|match(?:es|ing)?|between"
-    rf"|(?:consistent|inconsistent|aligned?|level|line|compared|symmetric|asymmetric|merged?|mixe[sd]|fused?) with){_UPTO}"
+    r"|(?:consistent|inconsistent|aligned?|level|line|compared|symmetric|asymmetric|merged?|mixe[sd]|fused?) with)"
+    + _UPTO
 )
 _BETWEEN = re.compile(rf"\bbetween[^.;,]{{1,40}}?\band{_UPTO}")
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # keeps all positions
