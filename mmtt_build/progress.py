@@ -62,15 +62,16 @@ class Progress:
         elif self.done and time.monotonic() - self._started > 1:
             self._plain()
 
-    def step(self, outcome: str = "ok", cause: str = "") -> None:
-        """Records one step and how it ended.
+    def step(self, outcome: str = "ok", cause: str = "", count: int = 1) -> None:
+        """Records steps and how they ended.
 
         Args:
             outcome: "ok", "rejected", "failed", ...
             cause: short reason, counted in the line; digits are dropped so that causes group.
+            count: of the steps that ended so.
         """
-        self.done += 1
-        self.outcomes[f"{outcome}: {_group(cause)}" if cause else outcome] += 1
+        self.done += count
+        self.outcomes[f"{outcome}: {_group(cause)}" if cause else outcome] += count
         now = time.monotonic()
         if self._bar is not None:
             if now - self._shown > 0.1:

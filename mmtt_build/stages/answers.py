@@ -227,11 +227,12 @@ class Answers:
         """What QC knows of the forgeries."""
         return Forgeries(self.workspace)
 
-    def batches(self, only: Collection[str] | None = None) -> Iterator[pa.Table]:
+    def batches(self, only: Collection[str] | None = None, *, copied: bool = True) -> Iterator[pa.Table]:
         """Answers with all that is known beside them, some at a time, for `plain` to read.
 
         Args:
             only: these annotation ids; None takes all.
+            copied: whether to say where else their words are, for which all are compared.
         """
         names = self.rows["annotation_id"]
         wanted = np.arange(len(names))
@@ -243,13 +244,17 @@ class Answers:
             rows = self.rows.take(at)
             of = self.forgeries.rows(self._of.take(at))
             previous, since = (column.take(at) for column in self._before)
-            copied = [
-                [{field: getattr(copy, field) for field in _COPIED} for copy in self.copied.get(name, ())]
-                for name in rows["annotation_id"].to_pylist()
-            ]
+            where = (
+                [
+                    [{field: getattr(copy, field) for field in _COPIED} for copy in self.copied.get(name, ())]
+                    for name in rows["annotation_id"].to_pylist()
+                ]
+                if copied
+                else [[]] * len(rows)
+            )
             columns = {name: rows[name] for name in rows.column_names}
             columns |= {"previous": previous, "since_s": since, "other": self._others.take(at)}
-            columns["copied"] = pa.array(copied, pa.list_(copies))
+            columns["copied"] = pa.array(where, pa.list_(copies))
             columns |= {f"of_{name}": of[name] for name in of.column_names}
             yield pa.table(columns)
 

@@ -64,26 +64,36 @@ def audit(
     valid = stored.filter(pc.is_valid(stored["verdict"]))
     before = dict(zip(valid["annotation_id"].to_pylist(), valid["fingerprint"].to_pylist(), strict=True))
     decisions = override.decisions(workspace)
+    judge = partial(_judge, workspace.recipe, workspace.root, rules_version())
 
-    def tasks() -> Iterator[_Task]:
-        for batch in answers.batches(only):
-            names = batch["annotation_id"].to_pylist()
-            yield _Task(batch, [before.get(name) for name in names], {n: decisions[n] for n in names if n in decisions})
+    def judged(names: Collection[str] | None, count: int, copied: bool) -> Iterator[tuple[list[dict[str, Any]], int]]:
+        def tasks() -> Iterator[_Task]:
+            for batch in answers.batches(names, copied=copied):
+                of = batch["annotation_id"].to_pylist()
+                yield _Task(batch, [before.get(name) for name in of], {n: decisions[n] for n in of if n in decisions})
+
+        return parallel.unordered(judge, tasks(), 1 if count <= ALONE else workers or parallel.cores())
 
     total = len(answers.rows) if only is None else len(only)
-    judged = partial(_judge, workspace.recipe, workspace.root, rules_version())
     tally, changed = Tally(), set()
-    table = workspace.findings
-    with Progress("audit", total, "answers") as progress, Appender(table) as rows:
-        count = 1 if total <= ALONE else workers or parallel.cores()
-        for found, seen in parallel.unordered(judged, tasks(), count):
+    with Progress("audit", total, "answers") as progress, Appender(workspace.findings) as rows:
+
+        def take(row: dict[str, Any]) -> None:
+            changed.add(row["annotation_id"])
+            tally.add(row)
+            if not dry_run:
+                rows.add(row)
+
+        # To compare all words with all takes this process seconds, in which the others judge what is under way.
+        for found, seen in judged(only, total, copied=False):
             for row in found:
-                changed.add(row["annotation_id"])
-                tally.add(row)
-                if not dry_run:
-                    rows.add(row)
-            for _ in range(seen):
-                progress.step()
+                if row["annotation_id"] not in answers.copied:
+                    take(row)
+            progress.step(count=seen)
+        copies = answers.copied.keys() if only is None else answers.copied.keys() & only
+        for found, _ in judged(copies, len(copies), copied=True):
+            for row in found:
+                take(row)
     tally.changed = len(changed)
     if only is None:
         names, still = valid["annotation_id"], answers.rows["annotation_id"].combine_chunks()
