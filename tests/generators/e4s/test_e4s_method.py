@@ -16,7 +16,7 @@ import fitted_parser
 import numpy as np
 import pytest
 import torch
-from drawn_faces import BALD, GLASSES, HAT, PLAIN, Face, face, facts, without
+from drawn_faces import BALD, GLASSES, HAT, PLAIN, Face, face, facts, from_landmarks, without
 
 from generators import ffhq_align
 from generators.base import Forged, Job, Params, Rejection
@@ -259,6 +259,19 @@ def test_a_speck_of_the_donors_face_in_its_hair_is_no_patch_in_the_targets() -> 
         labels[at[0] : at[0] + size, at[1] : at[1] + size] = parts.INDEX["skin"]
         made = swapped(target, donor._replace(labels=labels), reenact="never")
         assert made.mask[at] == kept
+
+
+def test_with_maps_from_landmarks_the_face_alone_is_swapped() -> None:
+    """They know no hair, neck or ears."""
+    pair = [face(seed) for seed in (TARGET, DONOR)]
+    target, donor = (of._replace(labels=from_landmarks(of.labels)) for of in pair)
+    made = swapped(target, donor, reenact="never")
+    assert made.facts["donor_lacks"] == ["ears", "neck"]
+    around = cv2.dilate((target.labels > 0).view(np.uint8), np.ones((15, 15))) > 0
+    assert not (made.mask & ~around).any()
+    inside = cv2.erode(((target.labels > 0) & (donor.labels > 0)).view(np.uint8), np.ones((5, 5))) > 0
+    away = np.abs(made.image.astype(int) - donor.image).max(axis=2)
+    assert np.percentile(away[inside], 99) <= 8
 
 
 @pytest.mark.parametrize("name", ["background", "hair", "cloth"])
