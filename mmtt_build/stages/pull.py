@@ -65,8 +65,7 @@ def pull(workspace: Workspace, *, only: Collection[str] | None = None) -> Summar
                 arrivals, gone = run.take(mine, few, version)
                 if arrivals or gone:
                     desk.write(arrivals, gone)
-                for _ in arrivals:
-                    progress.step()
+                progress.step(count=len(arrivals))
     return desk.summary
 
 

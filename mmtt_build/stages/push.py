@@ -347,9 +347,4 @@ def _made(
         ThreadPoolExecutor(parallel.cores()) as pool,
         Progress("push", summary.open, "tasks") as progress,
     ):
-
-        def step(count: int) -> None:
-            for _ in range(count):
-                progress.step()
-
-        yield pictures.Pictures(workspace, images_url, by_id, pool), step
+        yield pictures.Pictures(workspace, images_url, by_id, pool), lambda count: progress.step(count=count)
