@@ -23,15 +23,17 @@ CLAIMED, CLEARED, MISSING = 1, -1, -2
 _NEAR = "[dwaelroOs]"
 
 # What is denied directly: the cue, then the part.
-_NONE = re.compile(r"[NL](?=[dwaelroOsVBT]{0,4}P)")  # no eyebrows; a lack of wrinkles
+_NONE = re.compile(r"[NL](?=[dwaelroOsVBTh]{0,4}P)")  # no eyebrows; a lack of wrinkles
 _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
-    rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}[BR](?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaI]{{0,3}}(?=[pq]{{1,2}}{_NEAR[:-1]}V]{{0,4}}P)"
+    rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1)(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaI]{{0,3}}(?=[pq]{{1,2}}{_NEAR[:-1]}V]{{0,4}}P)"
 )
 _NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
     r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p|dp)?(?=(?:d?[lr]j)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
 )
-_NOT_REACH = re.compile(rf"(?:[nN][avD]{{0,2}}[dwBp]{{0,3}}[vR]|(?<=B)nu)(?=[pq]?{_NEAR}{{0,3}}P)")
+_NOT_REACH = re.compile(  # does not reach the nose; no seam crosses the nose; nobody has touched the nose
+    rf"(?:[nN][avD]{{0,2}}[dwBp]{{0,3}}[vR]|(?<=B)nu|NB{{1,2}}u)(?=[pq]?{_NEAR}{{0,3}}P)|n[avhD]{{0,2}}B(?=d?[laro]?P)"
+)
 _NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is absent around the nose
     rf"B[wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{_NEAR}{{0,3}}P)"
 )
@@ -39,13 +41,18 @@ _LESS = re.compile(r"M(?=[dwaelroOsGTV]{0,3}P)")  # the missing eyebrow
 _NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody would doubt the nose
 _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
-_LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair
-    r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)|(?<![nNT])(?<![nNT][av])[GU]v(?=[de]{0,2}P(?:[,.|cj]|$))"
+_LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; the only real part is the nose
+    r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)|(?<![nNT])(?<![nNT][av])[GU][sw]?v(?=[de]{0,2}P(?:[,.|cj]|$))"
 )
-_OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}P)")
-_NONE_BUT = re.compile("N[dws]{0,3}x|N[^.|,P]{0,6}Bx")  # nothing apart from the ears; nothing is odd but for the ears
+_OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
+_NONE_BUT = re.compile(  # nothing apart from the ears; nothing is odd but for the ears; save the ears nothing is odd
+    r"N[dws]{0,3}x|N[^.|,P]{0,6}Bx|(?:^|(?<=\.))x[^.|N]{1,16}N[^.|,P]{0,6}B"
+)
+_GOOD_PART = re.compile(  # the natural nose; but not: a natural nose would, no natural nose, like a natural nose
+    r"(?:^|[.,|cy]|(?<![nNZTH])(?<![nNZTH][av])[hqv])[di]?a?[GU]{1,2}(?=e?P(?!w|p?e|a))"
+)
 _AS_DO = re.compile(
-    rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[Ta](?:[,.|]|$))"
+    rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[TaA](?:[,.|]|$))"
 )  # so do the ears; and the ears too
 _BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[dwalro]{0,4}P(?:\.|$))")  # everything is blurred but the ears
 
@@ -57,7 +64,7 @@ _DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
 
 # An enumeration of parts, and where a new clause begins instead: with a verb, or without an end behind the part.
 _NEXT = re.compile(r"(?:,?[cj]|,)[dwaelroOspqBGUV]{0,4}P|P")
-_OWN_VERB = re.compile(r"[wpqdlraseP]{0,6}?[vhunMBNFCL]|a?[GU](?:[,.|]|$)|s")
+_OWN_VERB = re.compile(r"[wpqdlrasePc]{0,6}?[vhunMBNFCL]|a?[GU](?:[,.|]|$)|s")
 _CLOSED = re.compile(r"[VaA]?(?:[,.|cj]|$)")
 # Parts that are no subjects: near the *mouth* and the ears look ..., freckles that cover the *nose* have ...
 _OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
@@ -66,25 +73,32 @@ _RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
 _OTHER_CLAUSE = re.compile(r".*P[^P,]*w[^P,]*,(?=.*P)")  # the cheek bulges, the nose
 _RELATIVE_SUBJECT = re.compile(r"[wB][dI]d[laroOwGB]{0,3}P(?=[aT]{0,2}[uw])")  # a shadow that the nose should cast
 _IF = re.compile(r"Y[^.,|Y]*$")  # natural if the eyes were equal
-_EDGE = re.compile(r"E[waV]{0,2}[pqe]{1,2}[dwalroOe]{0,4}$")  # the edge of the
+_EDGE = re.compile(r"E[waV]{0,2}[pyqe]{1,2}[diwalroOe]{0,4}$")  # the edge of the
+_PLACE = re.compile(r"Py[diwalroOs]{0,4}$")  # the scar over the
+_SUCH = re.compile(r"v?C")  # nobody has teeth like these
 
 _STOP = re.compile(r"\.")
 _MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" or "are" are some.
 _JUDGEMENT = re.compile(
     r"[GUFBMV]|T(?=w)|L(?=[daGBV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)"
-    r"|(?:(?<![wu])na?h?a{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
+    r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[ad]{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
 _MODIFIER = re.compile(r"w|p?e")  # skin texture; 脸颊上的雀斑
 _OBJECT_NEXT = re.compile(r"a?(?:d[laroOwGB]{0,3}|\|)P")  # and changes only the mouth
-_PARTLY = re.compile(r"qd?[lr]s?,?\|(?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
+_PARTLY = re.compile(r"qd?[lr]s?,?[|x](?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
+_SAVE = re.compile(  # fine except for the tip; real, though not in colour; natural but dissolves; real if
+    r"[pqdwa]{0,4},?(?:X[^P.,|]{1,8}(?:[.,|]|$)|\|(?:n[pq]d?w|a?u))|Y"
+)
+_BESIDE = re.compile(r"[Ps]$|P[ep]$|Pc[ws]{1,4}$")  # 鼻子的, 鼻子上, 鼻子和脸部
 _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
 _ASIDE = re.compile(r",\|(?=[waGBS]{0,3},)")  # the tongue, though, looks fine; the lips, although thin, look real
 _LIKEWISE = re.compile(r"Pv[^.P]*[,|c][dlroa]{0,3}P$")  # the beard looks as if glued on, the hair does not
 _ONE_OF = re.compile(r"[1oOda]p$")  # one of the ears
 _OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
+_BACK = frozenset("Ii")  # "it looks odd" and "its colour is odd" go on about a part
 _REACH = 80  # words that a judgement looks back for its subject
 
 
@@ -113,14 +127,19 @@ class _Reader:
         """Whether a verb is a relative clause's: the freckles that cover the nose ..."""
         return self.kinds[verb] == "u" and bool(_RELATIVE.search(self.kinds[max(verb - 3, 0) : verb]))
 
-    def listed(self, first: int) -> list[int]:
-        """The parts of the enumeration that begins with a part: no flaw in the ears, nose or chin."""
+    def listed(self, first: int, sure: str = "j") -> list[int]:
+        """The parts of the enumeration that begins with a part: no flaw in the ears, nose or chin.
+
+        Args:
+            first: the part's index.
+            sure: what can only join its parts, never clauses.
+        """
         kinds, found = self.kinds, [first]
         while len(found) < len(LABELS) and (following := _NEXT.match(kinds, found[-1] + 1)):
             joint, last = following[0], following.end() - 1
-            sure = "j" in joint or joint == PART
             closed = "c" in joint or _CLOSED.match(kinds, last + 1)
-            if not sure and ("B" in joint or not closed or _OWN_VERB.match(kinds, last + 1)):
+            joined = joint == PART or not set(sure).isdisjoint(joint)
+            if not joined and ("B" in joint or not closed or _OWN_VERB.match(kinds, last + 1)):
                 break  # a new clause
             found.append(last)
         return found
@@ -133,11 +152,13 @@ class _Reader:
                 first = kinds.index(PART, cue.end())
                 if pattern in (_NONE, _LESS) and kinds[first + 1 : first + 2] == "w" and not parts[first].plural:
                     continue  # no skin texture: it is the texture that lacks
+                if pattern in (_NONE, _NOT) and _SUCH.match(kinds, first + 1):
+                    continue
                 denied = self.listed(first)
                 self.direct.update(denied)
                 if pattern in (_LESS, _INTACT, _GOOD_ONES, _LISTED) or kinds[cue.start()] == "L":
                     self.fixed.update(denied)
-                if pattern in (_NO_FLAW, _LESS, _INTACT, _GOOD_ONES, _LISTED, _NOT_SEEN):
+                if pattern in (_NO_FLAW, _LESS, _INTACT, _GOOD_ONES, _LISTED, _NOT_SEEN, _NOT_REACH):
                     self.consumed.update(range(cue.start(), cue.end()))
                 if pattern in (_NO_FLAW, _NOT_SEEN, _LISTED):
                     self.clearing.add(self.sentence(cue.start()))
@@ -147,7 +168,10 @@ class _Reader:
             self.clearing.add(self.sentence(cue.start()))
         for opposing, pattern in (("x", _OPPOSED), ("|", _BUT)):
             for cue in pattern.finditer(kinds) if opposing in present else ():
-                self.opposed.update(self.listed(kinds.index(PART, cue.end())))
+                self.opposed.update(self.listed(kinds.index(PART, cue.end()), sure="cj"))
+        for cue in _GOOD_PART.finditer(self.exact):
+            for k in self.listed(kinds.index(PART, cue.end())):
+                parts[k].verdict = parts[k].verdict or CLEARED
 
     def judge(self) -> None:
         """What stands before its judgement: the nose looks natural, the lips are missing."""
@@ -181,7 +205,7 @@ class _Reader:
                 continue
             own = self.subjects(begin, start, inside)
             if own is None:  # "... and looks odd", "It looks odd"
-                own = [] if crossed and "I" not in kinds[max(begin, start - 3) : i] else subjects
+                own = [] if crossed and _BACK.isdisjoint(self.exact[max(begin, start - 3) : i]) else subjects
             turned = opinions and bool(_OPINION.search(kinds, max(begin - 4, start - _REACH, 0), start + 1))
             if turned or (own and self.direct.issuperset(own)):
                 said = MISSING if kinds[i] == "V" else -said if said != MISSING else said
@@ -189,6 +213,8 @@ class _Reader:
                 own = []  # neither the eyes nor the mouth have
             if conditions and _IF.search(self.exact, max(i - _REACH, 0), i):
                 own = []
+            if said == CLEARED:
+                own = [k for k in own if not _PLACE.search(self.exact, max(k - 8, 0), k)]
             if self.exact[i] == "S":
                 own = [k for k in own if not self.is_edge(k)]  # a sharp edge is no praise
             self.give(own, said)
@@ -205,7 +231,7 @@ class _Reader:
             turned = CLEARED if last > 0 else CLAIMED if last < 0 else 0
             return MISSING if kind == "n" and "h" in found[0] else turned, i - 1, bool(turned) or "h" in found[0]
         j, denied, weak, verb, finite = self.before(i)
-        beside = j >= 0 and (kinds[j] in "Ps" or kinds[j - 1 : j + 1] == "Pe")
+        beside = j >= 0 and bool(_BESIDE.search(kinds, max(j - 5, 0), j + 1)) and (kind, kinds[j]) != ("G", "p")
         if kind == "G" and kinds[max(j - 1, 0) : j + 1] == "Pw" and after in ("", ",", "."):
             beside = True  # skin texture fine
         if self.exact[i] == "W":  # looks ahead as it should, is not as wide as it should be
@@ -227,8 +253,10 @@ class _Reader:
             return 0 if denied % 2 or weak else MISSING, j, (verb or beside) and not missing_what
         if kind in "TLR":  # is too narrow, lacks depth, did not change
             return CLEARED if denied % 2 else CLAIMED, j, finite or (beside and kind == "L")
-        if kind == "V":
-            return MISSING if denied % 2 and not weak else 0, j, finite
+        if kind == "V":  # "not well rendered" is there
+            return MISSING if denied % 2 and not weak and "G" not in (kinds[i - 1], after) else 0, j, finite
+        if kind in "GU" and _SAVE.match(self.exact, found.end()):
+            weak = True
         said = CLAIMED if kind == "B" or weak or kinds[i : i + 2] == "FB" else CLEARED  # blends badly
         said = -said if denied % 2 and not (kind == "B" and after == "T") else said  # not blurred enough
         ends = kind == "B" or after == "" or after in ",.|cjpqxe"
@@ -249,19 +277,22 @@ class _Reader:
             if word in "nNvhT":
                 if word in "nN":
                     denied += 1
+                if kind == "B" and self.exact[j] == "H":
+                    denied += 1  # hardly blurred
                 weak = weak or word == "T"
                 if word in "nvh":
                     verb, finite = True, finite or word != "h"
             elif word in "GB":
-                if kinds[j + 1] not in "GBVa":
+                if denied or kinds[j + 1] not in "GBVa":
                     break
             elif word not in "adVIDo":
                 earlier = kinds[max(j - 1, 0)]
-                if word in "uC" and earlier in "Pavnc" and (word == "C" or denied or self.exact[i] in "GW"):
+                turned = denied or "n" in kinds[max(j - 2, 0) : j]
+                if word in "uC" and earlier in "Pavnc" and (word == "C" or turned or self.exact[i] in "GUW"):
                     verb = True  # falls naturally, raises no suspicion, looks like a real one
                     finite = finite or word == "C"
                 elif not (word == "w" and earlier in "vnhN") and not (
-                    word in "pq" and earlier == "v" and not _ATTRIBUTE.match(kinds, i + 1)  # is in a natural place
+                    word in "pq" and earlier in "vN" and not _ATTRIBUTE.match(kinds, i + 1)  # is in a natural place
                 ):
                     break
             j -= 1
@@ -272,7 +303,7 @@ class _Reader:
         begin = max(begin, start + 1 - _REACH)
         region = self.kinds[begin : start + 1]
         if PART not in region:
-            return [] if region.strip("acj,|I.dvDs") else None
+            return [] if region.strip("acj,|I.dvDs") and "i" not in self.exact[begin : start + 1] else None
         if region[-1] == "c" and inside:
             return None
         if "," in region and (other := _OTHER_CLAUSE.match(region)):
@@ -327,7 +358,7 @@ class _Reader:
                 self.parts[k].verdict = self.parts[before[0]].verdict if before else 0
 
 
-_CUES = frozenset("nZNLMGWSUVBxhRFD")
+_CUES = frozenset("nZNLMGWSUFHxX|")  # without one of these nothing is denied
 
 
 def assign(reading: Reading) -> None:

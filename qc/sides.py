@@ -89,8 +89,8 @@ def _before(parts: dict[int, Part], kinds: str, used: set[int]) -> None:
         if start in used or part.side is not None:
             continue
         if "s" not in gap:
-            if kind in "lr" and "d" in gap:
-                continue  # "it left the nose as it was"
+            if kind in "lrO" and "d" in gap:
+                continue  # it left the nose as it was; either the nose or the mouth
             if kind in "oO" and part.label not in _COUNTED:
                 continue
             correlative = "d" in gap and kinds[end + 1 : end + 2] == "c"  # both the eyes and the mouth

@@ -23,12 +23,12 @@ from qc import spelling
 
 KINDS = {
     "left": "l", "right": "r", "both": "o", "two": "2", "each": "O", "side": "s", "edge": "E", "one": "1",
-    "determiner": "d", "adverb": "a", "preposition": "p", "place": "q", "and": "c", "or": "j",
+    "determiner": "d", "its": "i", "adverb": "a", "preposition": "p", "near": "y", "place": "q", "and": "c", "or": "j",
     "copula": "v", "have": "h", "verb": "u", "reach": "R", "pronoun": "I",
     "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
     "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "due": "W",
     "sharp": "S", "untouched": "U", "bad": "B", "fit": "F", "do": "D",
-    "weaken": "T", "if": "Y", "opposed": "x", "as_do": "A", "contrast": "|",
+    "weaken": "T", "hardly": "H", "if": "Y", "opposed": "x", "except": "X", "as_do": "A", "contrast": "|",
 }  # fmt: skip
 """One letter per kind of cue, so that a sentence is a string and a rule of grammar a pattern over it."""
 
@@ -42,6 +42,10 @@ PLAIN = str.maketrans(
         KINDS["sharp"]: "G",
         KINDS["neither"]: "n",
         KINDS["if"]: "|",
+        KINDS["its"]: "d",
+        KINDS["near"]: "p",
+        KINDS["hardly"]: "T",
+        KINDS["except"]: "x",
     }
 )
 """Kinds that only a few rules tell from wider ones."""
