@@ -8,6 +8,7 @@ detector must never be able to learn a codec instead of a forgery.
 from __future__ import annotations
 
 import io
+import stat
 import struct
 import warnings
 from pathlib import Path
@@ -41,14 +42,17 @@ def read_bytes(path: Path) -> bytes:
         BadImage: the file is missing, empty, not a regular file, or over `MAX_BYTES`.
     """
     try:
-        if not path.is_file():
-            raise BadImage("missing file" if not path.exists() else "not a regular file")
-        size = path.stat().st_size
-        if size == 0:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise BadImage("not a regular file")
+        if info.st_size == 0:
             raise BadImage("empty file (0 bytes)")
-        if size > MAX_BYTES:
-            raise BadImage(f"file of {size:,} bytes, at most {MAX_BYTES:,}")
-        return path.read_bytes()
+        if info.st_size > MAX_BYTES:
+            raise BadImage(f"file of {info.st_size:,} bytes, at most {MAX_BYTES:,}")
+        with path.open("rb") as file:
+            return file.read(info.st_size)  # a size saves a third of the time
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # the last one of a null character
+        raise BadImage("missing file") from error
     except OSError as error:
         raise BadImage(f"cannot be read: {error.strerror or error}") from error
 
@@ -171,6 +175,23 @@ def decode_stored(data: bytes, grey: bool = False) -> Image:
     if array is None:
         raise BadImage("damaged stored image: cannot be decoded")
     return array
+
+
+def decode_piece(data: bytes) -> tuple[Image, tuple[int, int]]:
+    """Decodes of a mask that this project wrote what lies around all that is not 0; else as `decode_stored`.
+
+    Returns:
+        That piece, (h, w) uint8, and the y and x of its first pixel.
+
+    Raises:
+        BadImage: the bytes are damaged.
+    """
+    piece = png.decode_piece(data)
+    if piece is None:
+        whole = decode_stored(data, grey=True)
+        x, y, width, height = cv2.boundingRect(whole)
+        piece = whole[y : y + height, x : x + width], (y, x)
+    return piece
 
 
 def to_size(image: Image) -> Image:

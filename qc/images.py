@@ -1,66 +1,30 @@
 """The rules on the stored pictures of a forgery: whether they are there, unchanged, and what a mask has to be.
 
-A picture is measured once (`measure`): its files are read, the mask and the part maps decoded, and with `pixels` the
-pristine and the forged one too. The rules judge what was measured.
+A picture is measured once (`Measurer`): its files are read, the mask and the part maps decoded, and with `pixels` the
+pristine and the forged one too. The rules judge what was measured. Decoding the mask is the measure of what that may
+take; so nothing is looked at twice, of a mask only what lies around it, and of a base what its forgeries share once.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
-from mmtt_build import images, masks
+from mmtt_build import masks
 from mmtt_build.config import Qc
-from mmtt_build.errors import BadImage, ContractBroken, MmttError
+from mmtt_build.errors import ContractBroken
 from mmtt_build.masks import MIN_CHANGED_SHARE, MIN_MEAN_CHANGE, Mask
-from mmtt_build.parts import CLASSES, LabelMap
 from mmtt_build.records import SIZE, Forged
 from mmtt_build.workspace import Workspace
 from qc import regions
 from qc.base import Severity, Subject, rule
 from qc.regions import Cover
-
-_GREY, _RGB = 0, 2  # PNG's colour types
-_COLOURS = {_GREY: "grey", _RGB: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """How a PNG stores its picture.
-
-    Attributes:
-        width: in pixels, like the height.
-        height: of the picture.
-        depth: bits of a channel.
-        colour: PNG's number of the colour type.
-        interlace: PNG's number of the interlace method.
-        extra: kind and content of each chunk that is not needed for the pixels.
-    """
-
-    width: int
-    height: int
-    depth: int
-    colour: int
-    interlace: int
-    extra: tuple[tuple[str, bytes], ...]
-
-    @property
-    def fits(self) -> bool:
-        """Whether the picture has the project's size; another one, which may be a bomb, is not decoded."""
-        return self.width == self.height == SIZE
-
-    def __str__(self) -> str:
-        """In words, without the content of chunks."""
-        kind = f"{self.width}x{self.height} {_COLOURS.get(self.colour, self.colour)} of {self.depth} bits"
-        chunks = ", ".join(kind for kind, _ in self.extra)
-        return f"{kind}{', interlaced' if self.interlace else ''}{f', with {chunks}' if chunks else ''}"
+from qc.stored import COLOURS, GREY, RGB, File, Folders, Header, PartMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,146 +62,109 @@ class Picture:
     broken: str | None = None
 
 
-def measure(
-    root: Path,
-    forged: Forged,
-    *,
-    pixels: bool = False,
-    changed_share: float | None = None,
-    mean_change: float | None = None,
-) -> tuple[Picture, Cover | None]:
-    """Reads the files of a forgery. What is wrong with one of them is in the picture, and no error.
+class Measurer:
+    """Measures forgeries; what those of one base share, once for all that come one after another.
 
     Args:
         root: the workspace's folder.
-        forged: the forgery.
         pixels: decode the pristine and the forged image too, and hold them against the mask contract.
-        changed_share: what the table says, for when the pixels are not decoded.
-        mean_change: likewise.
-
-    Returns:
-        What was measured, and what the mask covers of each part: None without a mask or a part map.
     """
-    files = _Files(Workspace(root), forged)
-    base = files.header("pristine image", files.data("pristine image", forged.base))
-    image = files.header("forged image", files.data("forged image", forged.image, forged.crcs[0]))
-    stored = files.data("mask", forged.mask, forged.crcs[1])
-    mask_header = files.header("mask", stored)
-    fits = mask_header is not None and mask_header.fits and mask_header.colour == _GREY
-    grey = files.decoded("mask", grey=True) if fits else None
-    facts: dict[str, object] = {}
-    cover = mask = None
-    if grey is not None:
-        mask = masks.from_grey(grey)
-        facts = _shape(grey, mask)
-        cover = _cover(files, mask)
-    broken = None
-    if pixels and mask is not None and base and image and base.fits and image.fits:
-        before, after = files.decoded("pristine image"), files.decoded("forged image")
-        if before is not None and after is not None:
-            try:
-                change = masks.check(before, after, mask)
-                changed_share, mean_change = change.changed_share, change.mean_change
-            except ContractBroken as error:
-                broken = error.message
-    picture = Picture(
-        forged, tuple(files.unreadable), tuple(files.changed), base, image, mask_header,
-        changed_share=changed_share, mean_change=mean_change, broken=broken, **facts,  # type: ignore[arg-type]
-    )  # fmt: skip
-    return picture, cover
+
+    def __init__(self, root: Path, *, pixels: bool = False) -> None:
+        self.pixels = pixels
+        self._folders = Folders(Workspace(root))
+        self._base: _Base | None = None
+
+    def measure(
+        self, forged: Forged, *, changed_share: float | None = None, mean_change: float | None = None
+    ) -> tuple[Picture, Cover | None]:
+        """Reads the files of a forgery. What is wrong with one of them is in the picture, and no error.
+
+        Args:
+            forged: the forgery.
+            changed_share: what the table says, for when the pixels are not decoded.
+            mean_change: likewise.
+
+        Returns:
+            What was measured, and what the mask covers of each part: None without a mask or a part map.
+        """
+        if self._base is None or not self._base.is_of(forged):
+            self._base = _Base(self._folders, forged)
+        base = self._base.image
+        image = File(self._folders, "forged image", forged.image, forged.crcs[0])
+        stored = File(self._folders, "mask", forged.mask, forged.crcs[1])
+        files = [base, image, stored]
+        facts: dict[str, object] = {}
+        cover = broken = None
+        piece = stored.piece() if stored.fits and stored.header and stored.header.colour == GREY else None
+        if piece is not None:
+            grey, (y, x) = piece
+            mask = masks.from_grey(grey)
+            facts = _shape(grey, mask)
+            maps = [self._base.parts] if forged.base_parts else []
+            if forged.parts:
+                maps.append(PartMap(self._folders, "part map of the result", forged.parts, forged.crcs[2]))
+            files += maps
+            for one in maps:
+                cover = regions.larger(cover, one.map.cover(mask, (y, x)) if one.map else None)
+        if self.pixels and piece is not None and base.fits and image.fits:
+            before, after = base.decoded(), image.decoded()
+            if before is not None and after is not None:
+                frame = np.zeros((SIZE, SIZE), np.bool_)
+                frame[y : y + len(mask), x : x + mask.shape[1]] = mask
+                try:
+                    change = masks.check(before, after, frame)
+                    changed_share, mean_change = change.changed_share, change.mean_change
+                except ContractBroken as error:
+                    broken = error.message
+        picture = Picture(
+            forged,
+            unreadable=tuple(file.unreadable for file in files if file.unreadable),
+            changed=tuple(file.changed for file in files if file.changed),
+            base=base.header,
+            image=image.header,
+            mask=stored.header,
+            changed_share=changed_share,
+            mean_change=mean_change,
+            broken=broken,
+            **facts,  # type: ignore[arg-type]
+        )
+        return picture, cover
 
 
-class _Files:
-    """The files of a forgery, each read once."""
+class _Base:
+    """What all forgeries of a base share."""
 
-    def __init__(self, workspace: Workspace, forged: Forged) -> None:
-        self.workspace, self.forged = workspace, forged
-        self.unreadable: list[str] = []
-        self.changed: list[str] = []
-        self._data: dict[str, bytes] = {}
+    def __init__(self, folders: Folders, forged: Forged) -> None:
+        self._folders, self._of = folders, forged
+        self.image = File(folders, "pristine image", forged.base)
 
-    def data(self, what: str, path: str | None, crc: int | None = None) -> bytes | None:
-        if path is None:
-            self.unreadable.append(f"{what}: no file in the table")
-            return None
-        try:
-            data = images.read_bytes(self.workspace.resolve(path))
-        except MmttError as error:
-            self.unreadable.append(f"{what} {path}: {error.message}")
-            return None
-        if crc is not None and (found := isal_zlib.crc32(data)) != crc:
-            self.changed.append(f"{what} {path}: CRC-32 {found:08x}, was {crc:08x}")
-        self._data[what] = data
-        return data
+    def is_of(self, forged: Forged) -> bool:
+        """Whether this is the forgery's base."""
+        return all(getattr(self._of, name) == getattr(forged, name) for name in _SHARED)
 
-    def header(self, what: str, data: bytes | None) -> Header | None:
-        if data is None:
-            return None
-        try:
-            return _header(data)
-        except (ValueError, struct.error, IndexError):
-            self.unreadable.append(f"{what}: not a whole PNG")
-            return None
-
-    def decoded(self, what: str, grey: bool = False) -> NDArray[np.uint8] | None:
-        try:
-            return images.decode_stored(self._data[what], grey)
-        except (BadImage, cv2.error, MemoryError):
-            self.unreadable.append(f"{what}: its pixels are damaged")
-            return None
-
-    def part_map(self, what: str, path: str | None, crc: int | None = None) -> LabelMap | None:
-        data = self.data(what, path, crc) if path else None
-        header = self.header(what, data)
-        if header is None:
-            return None
-        labels = self.decoded(what, grey=True) if header.fits else None
-        if not header.fits or (labels is not None and int(labels.max()) >= len(CLASSES)):
-            needed = f"{SIZE}x{SIZE} grey with values below {len(CLASSES)}"
-            self.unreadable.append(f"{what} {path}: {header}, needs {needed}")
-            return None
-        return labels
+    @cached_property
+    def parts(self) -> PartMap:
+        """The part map, read when a mask needs it."""
+        of = self._of
+        return PartMap(self._folders, "part map", of.base_parts, points=of.points, landmarks=of.landmarks)
 
 
-def _header(data: bytes) -> Header:
-    """Reads the chunks of a PNG.
-
-    Raises:
-        ValueError: it is none, or is cut off; struct.error likewise.
-    """
-    if not data.startswith(b"\x89PNG\r\n\x1a\n") or data[12:16] != b"IHDR":
-        raise ValueError("no PNG")
-    width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
-    return Header(width, height, depth, colour, interlace, tuple(_extra(data)))
-
-
-def _extra(data: bytes) -> Iterator[tuple[str, bytes]]:
-    at = 8
-    while True:
-        length, kind = struct.unpack_from(">I4s", data, at)
-        if kind == b"IEND":
-            if len(data) > at + 12:
-                yield "bytes behind the end", data[at + 12 :]
-            return
-        if kind not in (b"IHDR", b"IDAT", b"PLTE"):
-            yield kind.decode("latin-1"), data[at + 8 : at + 8 + length]
-        at += 12 + length
+_SHARED = ("base", "base_parts", "points", "landmarks")
 
 
 def _shape(grey: NDArray[np.uint8], mask: Mask) -> dict[str, object]:
-    """The fields of a picture that describe its mask."""
+    """The fields of a picture that describe its mask, from the piece of it that is not 0."""
     levels: tuple[int, ...] = ()
-    if cv2.norm(grey, masks.to_grey(mask), cv2.NORM_INF):  # a tenth of the time of looking at the values first
+    if not np.array_equal(grey, masks.to_grey(mask)):
         between = grey[(grey > 0) & (grey < 255)]
         levels = int(between.min()), int(between.max())
     filled = mask.view(np.uint8)
     masked = cv2.countNonZero(filled)
-    x, y, width, height = cv2.boundingRect(filled)
-    around = np.ascontiguousarray(filled[y : y + height, x : x + width])
-    pieces, _ = cv2.findContours(around, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    pieces, _ = cv2.findContours(filled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     rectangles = sum(map(_rectangle, pieces))
     fill = min(masked / rectangles, 1.0) if pieces else 0.0
-    return {"area": masked / mask.size, "levels": levels, "fill": fill, "pieces": len(pieces)}
+    return {"area": masked / SIZE**2, "levels": levels, "fill": fill, "pieces": len(pieces)}
 
 
 def _rectangle(outline: NDArray[np.int32]) -> float:
@@ -246,17 +173,6 @@ def _rectangle(outline: NDArray[np.int32]) -> float:
     # From middle to middle of its outer pixels: an upright one has one more each way, the corners of a turned one none.
     upright = angle % 90 == 0
     return float((width + upright) * (height + upright))
-
-
-def _cover(files: _Files, mask: Mask) -> Cover | None:
-    """What a mask covers before or after the forging, whichever is more."""
-    forged = files.forged
-    before = files.part_map("part map", forged.base_parts)
-    after = files.part_map("part map of the result", forged.parts, forged.crcs[2])
-    return regions.larger(
-        None if before is None else regions.cover(before, mask, forged.points, forged.landmarks),
-        None if after is None else regions.cover(after, mask),
-    )
 
 
 @rule("image.missing", Severity.REJECT, subject=Subject.FORGERY)
@@ -281,9 +197,9 @@ def contract(picture: Picture, thresholds: Qc) -> str | None:
     Whether pixels outside the mask equal the pristine ones bit for bit is seen only where pixels are decoded.
     """
     found = []
-    for what, header, colour in (("image", picture.image, _RGB), ("mask", picture.mask, _GREY)):
+    for what, header, colour in (("image", picture.image, RGB), ("mask", picture.mask, GREY)):
         if header and (header.width, header.height, header.depth, header.colour) != (SIZE, SIZE, 8, colour):
-            found.append(f"{what} is {header}, needs {SIZE}x{SIZE} {_COLOURS[colour]} of 8 bits")
+            found.append(f"{what} is {header}, needs {SIZE}x{SIZE} {COLOURS[colour]} of 8 bits")
     if picture.levels:
         found.append(f"mask has grey values from {picture.levels[0]} to {picture.levels[1]}, needs 0 and 255 only")
     if picture.area in (0, 1):

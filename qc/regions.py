@@ -47,6 +47,7 @@ _OUTLINES: tuple[tuple[str, tuple[tuple[float, float], ...]], ...] = (
     ("rest", ((-0.2, 0.13), (0.2, 0.13), (0.2, 0.6), (-0.2, 0.6))),
     ("mustache", ((-0.2, 0.5), (0.2, 0.5), (0.4, 0.72), (0.4, 1.12), (-0.4, 1.12), (-0.4, 0.72))),
 )
+_CORNERS = np.concatenate([np.array(outline) for _, outline in _OUTLINES])
 _LIDS = (0.3, 0.18, 0.03)
 """Half width and half height of the lids around an eye, and how far below its middle theirs lies."""
 
@@ -84,39 +85,46 @@ _COARSE = 4
 """Every fourth pixel shows well enough where eyes, nose and mouth are."""
 
 
-def cover(
-    labels: LabelMap,
-    mask: Mask,
-    points: Sequence[float] | None = None,
-    landmarks: Sequence[float] | None = None,
-) -> Cover:
-    """The share of each part's pixels that a mask covers, of the piece that it covers most.
+class Map:
+    """A part map on which masks are laid: what is the same for all of them is found once.
 
     Args:
         labels: (512, 512) uint8 part map.
-        mask: (512, 512) bool.
         points: of the face as `records.Pristine.points`; without them those of the landmarks, else of the part map.
         landmarks: 68 x, y in pixels.
-
-    Returns:
-        A share from 0 to 1 for each of `SLOTS`; None where the picture shows no such part. A face without eyes or
-        without a mouth has no frame: what needs one is None, too.
     """
-    zones = _zone_map(labels, points, landmarks)
-    whole = _counts(labels, zones)
-    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
-    around = np.s_[y : y + height, x : x + width]
-    covered = _counts(labels[around], zones[around], mask[around].view(np.uint8))
-    pieces, starts = _pieces()
-    sizes = pieces @ whole
-    shares = np.divide(pieces @ covered, sizes, out=np.full_like(sizes, -1), where=sizes > 0)
-    best = np.where(sizes[starts] > 0, np.maximum.reduceat(shares, starts), -1)
-    best, glasses = best[: len(SLOTS)], best[len(SLOTS) :]
-    for label in ("eye", "pupil"):  # behind glasses a parser may see none
-        eyes = best[_SLOT[label, ""] :][: len(SIDES)]
-        eyes[eyes < 0] = glasses[eyes < 0]
-    best[:: len(SIDES)] = best.reshape(-1, len(SIDES)).max(axis=1)
-    return tuple(share if share >= 0 else None for share in best.tolist())
+
+    def __init__(
+        self, labels: LabelMap, points: Sequence[float] | None = None, landmarks: Sequence[float] | None = None
+    ) -> None:
+        self.labels = labels
+        self.zones = _zone_map(labels, points, landmarks)
+        sizes = _pieces()[0] @ _counts(labels, self.zones)
+        self._absent = sizes[_pieces()[2]] == 0  # slots whose whole part is not in the picture
+        self._sizes = np.maximum(sizes, 1)
+
+    def cover(self, mask: Mask, at: tuple[int, int] = (0, 0)) -> Cover:
+        """The share of each part's pixels that a mask covers, of the piece that it covers most.
+
+        Args:
+            mask: (H, W) bool, the whole frame or that part of it that holds all masked pixels.
+            at: y, x of its first pixel in the frame.
+
+        Returns:
+            A share from 0 to 1 for each of `SLOTS`; None where the picture shows no such part. A face without eyes or
+            without a mouth has no frame: what needs one is None, too.
+        """
+        around = np.s_[at[0] : at[0] + mask.shape[0], at[1] : at[1] + mask.shape[1]]
+        covered = _counts(self.labels[around] * mask, self.zones[around])  # what is not masked becomes background
+        pieces, _, starts = _pieces()
+        best = np.maximum.reduceat(pieces @ covered / self._sizes, starts)
+        best[self._absent] = -1
+        best, glasses = best[: len(SLOTS)], best[len(SLOTS) :]
+        for label in ("eye", "pupil"):  # behind glasses a parser may see none
+            eyes = best[_SLOT[label, ""] :][: len(SIDES)]
+            eyes[eyes < 0] = glasses[eyes < 0]
+        best[:: len(SIDES)] = best.reshape(-1, len(SIDES)).max(axis=1)
+        return tuple(share if share >= 0 else None for share in best.tolist())
 
 
 def of(cover: Cover, label: str, side: str = "") -> float | None:
@@ -164,9 +172,8 @@ def axis(
 
 
 def _seen(coarse: LabelMap) -> _Floats | None:
-    flat, width = coarse.ravel(), coarse.shape[1]
-    rows, columns = np.divmod(np.arange(flat.size), width)
-    counts, *sums = (np.bincount(flat, weights, len(CLASSES)) for weights in (None, columns, rows))
+    flat = coarse.ravel().astype(np.intp)
+    counts, *sums = (np.bincount(flat, weights, len(CLASSES)) for weights in (None, *_places(coarse.shape)))
 
     def middle(*names: str) -> _Floats:
         chosen = [INDEX[name] for name in names]
@@ -184,6 +191,13 @@ def _seen(coarse: LabelMap) -> _Floats | None:
     return None
 
 
+@cache
+def _places(shape: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Column and row of each pixel, flat."""
+    rows, columns = np.indices(shape, np.float64)
+    return columns.ravel(), rows.ravel()
+
+
 def _root(coarse: LabelMap) -> _Floats:
     """Where the nose begins."""
     rows, columns = np.nonzero(coarse == INDEX["nose"])
@@ -195,15 +209,18 @@ def _root(coarse: LabelMap) -> _Floats:
 def _zone_map(labels: LabelMap, points: Sequence[float] | None, landmarks: Sequence[float] | None) -> LabelMap:
     """Zone of each pixel, times two, plus one on the subject's left; `_NOWHERE` where there is no frame."""
     seen = axis(labels, points, landmarks)
-    if seen is None or np.array_equal(seen[0], seen[2]):
+    height = 0.0 if seen is None else float(np.linalg.norm(seen[2] - seen[0]))
+    if seen is None or not height:
         return np.full_like(labels, _NOWHERE)
     eyes, nose, mouth, left, right = seen
-    height = float(np.linalg.norm(mouth - eyes))
     down = (mouth - eyes) / height
     across = np.array((down[1], -down[0]), np.float32)  # to the subject's left, which is the picture's right
-    unit = max(height, float(np.nan_to_num(np.linalg.norm(left - right))))
-    corners = np.concatenate([np.array(outline) for _, outline in _OUTLINES])
-    placed = _fixed(eyes + unit * corners @ np.stack([across, down]))
+    unit = max(height, float(np.linalg.norm(left - right)))  # NaN is never the larger one
+    # The border of the sides bends at the nose, whose tip a turned head shows beside the line from eyes to mouth.
+    far = _FAR * unit
+    top, bottom = eyes - far * down, mouth + far * down
+    left_half = (top, eyes, nose, mouth, bottom, bottom + far * across, top + far * across)
+    placed = _fixed(np.concatenate([eyes + unit * _CORNERS @ np.array((across, down)), left_half]))
     zones, at = np.zeros_like(labels), 0
     for name, outline in _OUTLINES:
         cv2.fillConvexPoly(zones, placed[at : at + len(outline)], 2 * _ZONE[name], cv2.LINE_8, _SUBPIXEL_BITS)
@@ -214,13 +231,10 @@ def _zone_map(labels: LabelMap, points: Sequence[float] | None, landmarks: Seque
         if not np.isnan(eye).any():
             middle, size = eye + lower * unit * down, (2 * wide * unit, 2 * high * unit)
             cv2.ellipse(zones, (middle.tolist(), size, angle), 2 * _ZONE["lids"], -1)
-    # The border of the sides bends at the nose, whose tip a turned head shows beside the line from eyes to mouth.
-    far = _FAR * unit
-    border = [eyes - far * down, eyes, nose, mouth, mouth + far * down]
     sides = np.zeros_like(labels)
-    left_half = _fixed(np.array([*border, border[-1] + far * across, border[0] + far * across]))
-    cv2.fillPoly(sides, [left_half], 1, cv2.LINE_8, _SUBPIXEL_BITS)
-    return np.asarray(cv2.add(zones, sides), np.uint8)
+    cv2.fillPoly(sides, [placed[at:]], 1, cv2.LINE_8, _SUBPIXEL_BITS)
+    zones += sides
+    return zones
 
 
 _SUBPIXEL_BITS = 4
@@ -232,24 +246,35 @@ def _fixed(corners: NDArray[np.floating]) -> NDArray[np.int32]:
     return np.rint(np.clip(corners, -10_000, 10_000) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _counts(labels: LabelMap, zones: LabelMap, within: NDArray[np.uint8] | None = None) -> _Floats:
-    """Pixels of each class in each zone, flat."""
+def _counts(labels: LabelMap, zones: LabelMap) -> _Floats:
+    """Pixels of each kind that `_pieces` tells apart; by the runs of equal pixels, of which a map has some thousand."""
+    pieces, kinds, _ = _pieces()
     if not labels.size:
-        return np.zeros(_CODES[0] * _CODES[1], np.float32)
-    ranges = [0, _CODES[0], 0, _CODES[1]]
-    return cv2.calcHist([labels, zones], [0, 1], within, list(_CODES), ranges).ravel()
+        return np.zeros(pieces.shape[1], np.float32)
+    label, zone = labels.ravel(), zones.ravel()
+    ends = label[1:] != label[:-1]
+    ends |= zone[1:] != zone[:-1]
+    starts = np.concatenate([[0], np.flatnonzero(ends) + 1])
+    lengths = np.diff(starts, append=label.size)
+    return np.bincount(kinds[label[starts], zone[starts]], lengths, pieces.shape[1]).astype(np.float32)
 
 
 @cache
-def _pieces() -> tuple[_Floats, NDArray[np.intp]]:
-    """What to add up of `_counts` for each piece of each slot, and where a slot's pieces begin; glasses come last."""
+def _pieces() -> tuple[_Floats, NDArray[np.intp], NDArray[np.intp]]:
+    """What to add up for each piece of each slot.
+
+    Returns:
+        (pieces, kinds) zeros and ones, glasses last; the kind of a pixel by class and zone, since most classes are
+        the same in all zones; and where the pieces of a slot begin.
+    """
     rows: list[_Floats] = []
     starts = []
     for shapes in (*(_SHAPES[label] for label in LABELS), _GLASSES):
         for of_side in SIDES:
             starts.append(len(rows))
             rows += [_members(shape, of_side) for shape in shapes]
-    return np.stack(rows), np.array(starts)
+    pieces, kinds = np.unique(np.stack(rows), axis=1, return_inverse=True)
+    return np.ascontiguousarray(pieces), kinds.reshape(_CODES), np.array(starts)
 
 
 def _members(shape: str, of_side: str) -> _Floats:

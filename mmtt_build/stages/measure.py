@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +27,10 @@ from mmtt_build.stages.tally import Tally
 from mmtt_build.store import Appender
 from mmtt_build.workspace import Workspace
 
-BATCH = 64
+if TYPE_CHECKING:
+    from qc.images import Measurer
+
+BATCH = 256
 ALONE = 4 * BATCH
 """Up to so many forgeries one process is done before others have started."""
 
@@ -35,6 +38,10 @@ _CHANGE = ("changed_share", "mean_change")
 _STORED = ("image", "mask", "part_map", "image_crc", "mask_crc", "part_map_crc", *_CHANGE)
 _WITH_PIXELS = "+pixels"
 """Behind the fingerprint of what was decoded whole: it needs no second look without."""
+
+
+_measurer: Measurer
+"""Of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,7 @@ def measure(workspace: Workspace, *, pixels: bool = False, workers: int = 0, dry
         workers: processes; 0 takes all cores.
         dry_run: counts and writes nothing.
     """
-    names, fingerprints = _current(workspace)
+    names, bases, fingerprints = _current(workspace)
     stored = workspace.image_checks.read(["forgery_id", "verdict", "findings", "fingerprint"])
     known = dict(zip(stored["forgery_id"].to_pylist(), stored["fingerprint"].to_pylist(), strict=True))
     todo = [
@@ -62,14 +69,16 @@ def measure(workspace: Workspace, *, pixels: bool = False, workers: int = 0, dry
         for i, (name, key) in enumerate(zip(names.to_pylist(), fingerprints, strict=True))
         if known.get(name) not in ((key + _WITH_PIXELS,) if pixels else (key, key + _WITH_PIXELS))
     ]
+    todo.sort(key=bases.__getitem__)  # what forgeries of one base share is measured once
     tally = Tally(changed=len(todo))
     kept = np.ones(len(names), np.bool_)
     kept[todo] = False
     tally.add_all(stored.filter(pc.is_in(stored["forgery_id"], names.filter(pa.array(kept)))))
     count = 1 if len(todo) <= ALONE else workers or parallel.cores()
-    work = partial(_check, workspace.root, workspace.recipe.qc, pixels)
+    work = partial(_check, workspace.recipe.qc)
     with Progress("measure", len(todo), "forgeries") as progress, Appender(workspace.image_checks) as rows:
-        for made in parallel.unordered(work, _tasks(workspace, names, fingerprints, todo), count):
+        tasks = _tasks(workspace, names, fingerprints, todo)
+        for made in parallel.unordered(work, tasks, count, _start, (workspace.root, pixels)):
             for row in made:
                 tally.add(row)
                 progress.step("ok" if row["verdict"] == "accept" else row["verdict"])
@@ -93,15 +102,23 @@ def _tasks(workspace: Workspace, names: pa.Array, fingerprints: Sequence[str], t
         yield _Task(rows.combine_chunks(), [fingerprints[i] for i in batch.to_pylist()])
 
 
-def _check(root: Path, thresholds: Qc, pixels: bool, task: _Task) -> list[dict[str, Any]]:
+def _start(root: Path, pixels: bool) -> None:
+    """Before the first task of a worker."""
+    from qc import images
+
+    global _measurer
+    _measurer = images.Measurer(root, pixels=pixels)
+
+
+def _check(thresholds: Qc, task: _Task) -> list[dict[str, Any]]:
     """Rows of a batch; runs in a worker."""
-    from qc import base, images
+    from qc import base
 
     made = []
     for row, fingerprint in zip(task.rows.to_pylist(), task.fingerprints, strict=True):
         of = forged(row)
         assert of is not None  # the names come from the table of forgeries
-        picture, cover = images.measure(root, of, pixels=pixels, **{name: row[name] for name in _CHANGE})
+        picture, cover = _measurer.measure(of, **{name: row[name] for name in _CHANGE})
         findings = base.judge(base.Subject.FORGERY, picture, thresholds, thresholds)
         made.append(
             {
@@ -109,14 +126,14 @@ def _check(root: Path, thresholds: Qc, pixels: bool, task: _Task) -> list[dict[s
                 "verdict": base.verdict(findings),
                 "findings": [base.row_of(finding) for finding in findings],
                 "cover": cover,
-                "fingerprint": fingerprint + (_WITH_PIXELS if pixels else ""),
+                "fingerprint": fingerprint + (_WITH_PIXELS if _measurer.pixels else ""),
             }
         )
     return made
 
 
-def _current(workspace: Workspace) -> tuple[pa.Array, list[str]]:
-    """Ids of the usable forgeries, and a fingerprint of all that their measurement depends on."""
+def _current(workspace: Workspace) -> tuple[pa.Array, list[int], list[str]]:
+    """Of the usable forgeries: ids, numbers of their bases, and fingerprints of all that a measurement depends on."""
     made = workspace.forgeries.read(["forgery_id", "status", *_STORED])
     made = made.filter(pc.equal(made["status"], "ok")).drop_columns(["status"])
     plan = workspace.plan.read(["forgery_id", "base_id", "source_id"])
@@ -133,13 +150,13 @@ def _current(workspace: Workspace) -> tuple[pa.Array, list[str]]:
         for said, places in zip(_said(pristine, ("image", "parts", "parts_weights")), numbers, strict=True)
     ]
     settings = _settings(workspace.recipe.qc)
-    fingerprints = []
-    for said, at in zip(_said(made, made.column_names), pc.index_in(base, ok).to_pylist(), strict=True):
+    fingerprints, bases = [], pc.index_in(base, ok).to_pylist()
+    for said, at in zip(_said(made, made.column_names), bases, strict=True):
         key = settings.copy()
         key.update(of_base[at])
         key.update(said.encode("utf-8", "backslashreplace"))
         fingerprints.append(key.hexdigest())
-    return made["forgery_id"].combine_chunks(), fingerprints
+    return made["forgery_id"].combine_chunks(), bases, fingerprints
 
 
 def _said(table: pa.Table, names: Sequence[str]) -> list[str]:
@@ -165,5 +182,5 @@ def _settings(thresholds: Qc) -> Any:
         (rule.name, base.severity(rule, thresholds), [getattr(thresholds, name) for name in rule.thresholds])
         for rule in base.load_rules(base.Subject.FORGERY)
     ]
-    said = repr((rules_version("images", "regions"), rules))
+    said = repr((rules_version("images", "stored", "regions"), rules))
     return hashlib.blake2b(said.encode(), digest_size=12)

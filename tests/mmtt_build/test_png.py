@@ -38,6 +38,32 @@ def test_every_reader_sees_the_same_pixels(size: tuple[int, int], grey: bool) ->
         assert np.array_equal(np.asarray(opened), image)
 
 
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 40), st.data())
+def test_a_piece_is_what_lies_around_all_that_is_not_0(height: int, width: int, data: st.DataObject) -> None:
+    """To the pixel, also where it touches a border, and where there is nothing."""
+    image = np.zeros((height, width), np.uint8)
+    for _ in range(data.draw(st.integers(0, 3))):
+        top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+        bottom, right = data.draw(st.integers(top, height)), data.draw(st.integers(left, width))
+        image[top:bottom, left:right] = data.draw(st.integers(0, 255))
+    found = png.decode_piece(png.encode(image))
+    assert found is not None
+    piece, (y, x) = found
+    assert (x, y, *piece.shape[::-1]) == cv2.boundingRect(image)
+    assert np.array_equal(piece, image[y : y + len(piece), x : x + piece.shape[1]])
+    assert np.array_equal(png.decode(png.encode(image)), image)
+
+
+def test_only_a_grey_picture_has_a_piece() -> None:
+    assert png.decode_piece(png.encode(picture(1, 40, 40))) is None
+    assert png.decode_piece(b"") is None
+    foreign = cv2.imencode(".png", np.pad(np.full((2, 3), 9, np.uint8), 4))[1].tobytes()
+    assert png.decode_piece(foreign) is None
+    piece, at = images.decode_piece(foreign)
+    assert (piece.shape, at) == ((2, 3), (4, 4))
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 140), st.data())
 def test_rewriting_the_changed_rows_is_writing_all(height: int, data: st.DataObject) -> None:

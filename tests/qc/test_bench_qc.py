@@ -16,8 +16,8 @@ def test_every_rule_has_its_line_beside_the_published_one() -> None:
     of_descriptions = [rule.name for rule in load_rules(Subject.ANNOTATION)]
     for name in ("published rule", "all rules", "read: mentions", "copies, of all", *of_descriptions):
         assert name in figures, name
-    assert figures["decoding the mask alone"][1] == "1.00x"
-    for name in ("rules", "rules, every pixel", "1 process"):
+    assert figures["decoding the mask, OpenCV"][1] == "1.00x"
+    for name in ("rules, 3 of a base", "rules, one of a base", "rules, every pixel", "1 process"):
         assert float(figures[name][0].replace(",", "")) > 0, name
     assert any("1,000 texts" in line for line in lines)
 

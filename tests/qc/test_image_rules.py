@@ -22,7 +22,7 @@ from mmtt_build.parts import INDEX
 from mmtt_build.records import Forged
 from qc import base, regions
 from qc.base import Subject
-from qc.images import Picture, measure
+from qc.images import Measurer, Picture
 
 FaceMaker = Callable[..., tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 
@@ -46,8 +46,10 @@ def forgery(tmp_path: Path, quick_face: FaceMaker) -> Forged:
     return Forged("warp-0", "ok", crcs=crcs, **{name: f"{name}.png" for name in files})  # type: ignore[arg-type]
 
 
-def found(root: Path, forged: Forged, thresholds: Qc | None = None, **given: Any) -> dict[str, str]:
-    picture, _ = measure(root, forged, **given)
+def found(
+    root: Path, forged: Forged, thresholds: Qc | None = None, *, pixels: bool = False, **given: Any
+) -> dict[str, str]:
+    picture, _ = Measurer(root, pixels=pixels).measure(forged, **given)
     findings = base.judge(Subject.FORGERY, picture, thresholds or Qc(), thresholds or Qc())
     return {finding.rule: finding.message for finding in findings}
 
@@ -73,18 +75,18 @@ def test_a_good_forgery_passes_every_rule(tmp_path: Path, forgery: Forged, pixel
 
 
 def test_cover_is_of_both_part_maps(tmp_path: Path, forgery: Forged, quick_face: FaceMaker) -> None:
-    _, cover = measure(tmp_path, forgery)
+    _, cover = Measurer(tmp_path).measure(forgery)
     assert cover is not None
     assert regions.of(cover, "nose") == 1
     assert regions.of(cover, "eye") == 0
     labels = quick_face(7, 512)[1]
     moved = np.where(labels == INDEX["nose"], INDEX["l_eye"], labels).astype(np.uint8)
     (tmp_path / "after.png").write_bytes(images.encode_grey(moved))
-    _, cover = measure(tmp_path, replace(forgery, parts="after.png"))
+    _, cover = Measurer(tmp_path).measure(replace(forgery, parts="after.png"))
     assert cover is not None
     assert regions.of(cover, "nose") == 1
     assert (regions.of(cover, "eye", "left") or 0) > 0.5
-    assert measure(tmp_path, replace(forgery, base_parts=None))[1] is None
+    assert Measurer(tmp_path).measure(replace(forgery, base_parts=None))[1] is None
 
 
 @pytest.mark.parametrize("name", ["base", "image", "mask", "base_parts"])
@@ -108,6 +110,50 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, forgery: Forged, name: str, 
         what = {"base": "pristine image", "image": "forged image", "mask": "mask", "base_parts": "part map"}[name]
         assert said["image.missing"].startswith(what)
         assert said.keys() <= {"image.missing", "image.changed"}
+
+
+@pytest.mark.parametrize("link", ["file", "folder", "steps up"])
+def test_a_path_that_leaves_the_workspace_is_a_finding(tmp_path: Path, forgery: Forged, link: str) -> None:
+    root, outside = tmp_path / "w", tmp_path / "outside"
+    for folder in (root / "masks", outside):
+        folder.mkdir(parents=True)
+        (folder / "mask.png").write_bytes((tmp_path / "mask.png").read_bytes())
+    for name in ("base", "base_parts", "image"):
+        (tmp_path / f"{name}.png").rename(root / f"{name}.png")
+    inside, measurer = replace(forgery, mask="masks/mask.png"), Measurer(root)
+    assert measurer.measure(inside)[0].unreadable == ()
+    if link == "file":
+        (root / "masks" / "link.png").symlink_to(outside / "mask.png")
+    if link == "folder":
+        (root / "link").symlink_to(outside)
+    leaves = {"file": "masks/link.png", "folder": "link/mask.png", "steps up": "masks/../../outside/mask.png"}[link]
+    (said,) = measurer.measure(replace(forgery, mask=leaves))[0].unreadable
+    assert "leaves the workspace" in said
+    (said,) = measurer.measure(replace(forgery, mask=str(outside / "mask.png")))[0].unreadable
+    assert "leaves the workspace" in said
+    (root / "masks" / "own.png").symlink_to(root / "masks" / "mask.png")  # a link to what lies inside is followed
+    assert measurer.measure(replace(forgery, mask="masks/own.png"))[0].unreadable == ()
+
+
+def test_forgeries_of_a_base_are_measured_as_each_alone(tmp_path: Path, forgery: Forged, quick_face: FaceMaker) -> None:
+    image, labels = quick_face(8, 512)
+    (tmp_path / "other.png").write_bytes(images.encode_rgb(image))
+    (tmp_path / "other_parts.png").write_bytes(images.encode_grey(labels[::-1]))
+    (tmp_path / "disc.png").write_bytes(mask_png(lambda grey: cv2.circle(grey, (330, 320), 50, 255, -1)))
+    second = replace(forgery, mask="disc.png", crcs=(forgery.crcs[0], None, None))
+    several = [
+        forgery,
+        second,
+        replace(second, base="other.png", base_parts="other_parts.png"),
+        replace(second, points=(316.0, 130, 196, 130, 256, 170, 290, 260, 220, 260)),
+        replace(second, base_parts="lost.png"),
+        replace(second, base="lost.png"),
+        forgery,
+    ]
+    together = Measurer(tmp_path)
+    made = [together.measure(one) for one in several]
+    assert made == [Measurer(tmp_path).measure(one) for one in several]
+    assert len({str(cover) for _, cover in made}) == 5
 
 
 def test_damaged_pixels_are_a_finding(tmp_path: Path, forgery: Forged) -> None:
@@ -187,7 +233,7 @@ def test_a_no_op(tmp_path: Path, forgery: Forged) -> None:
 
 
 def test_the_area_of_a_mask(tmp_path: Path, forgery: Forged) -> None:
-    picture, _ = measure(tmp_path, forgery)
+    picture, _ = Measurer(tmp_path).measure(forgery)
     assert picture.area is not None
     exact = Qc(min_mask_area=picture.area, max_mask_area=picture.area)
     assert found(tmp_path, forgery, exact) == {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,10 +162,10 @@ def test_what_cannot_be_used_any_more_does_not_count(filled: Workspace) -> None:
 def test_a_killed_run_goes_on_where_it_stopped(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     check = stage._check
 
-    def stops(root: Path, thresholds: Any, pixels: bool, task: Any) -> Any:
+    def stops(thresholds: Any, task: Any) -> Any:
         if task.rows["name"].to_pylist() == ["f-2"]:
             raise KeyboardInterrupt
-        return check(root, thresholds, pixels, task)
+        return check(thresholds, task)
 
     monkeypatch.setattr(stage, "BATCH", 1)
     monkeypatch.setattr(stage, "_check", stops)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -57,6 +59,10 @@ def touched_labels(cover: regions.Cover) -> set[str]:
     }
 
 
+def cover_of(labels: LabelMap, mask: NDArray[np.bool_], *face: Any) -> regions.Cover:
+    return regions.Map(labels, *face).cover(mask)
+
+
 def blank() -> LabelMap:
     """A plain face: skin, nose and lips, without eyes, ears, brows and hair."""
     labels = np.zeros((512, 512), np.uint8)
@@ -98,7 +104,7 @@ def test_what_has_no_class_is_found_where_landmarks_put_it(
     given = {"points": (face_points(labels), None), "landmarks": (None, xy.ravel().tolist()), "part map": (None, None)}
 
     def hit(middle: NDArray[np.float32], radius: int = 14) -> set[str]:
-        found = touched_labels(regions.cover(labels, disc(middle, radius), *given[source]))
+        found = touched_labels(cover_of(labels, disc(middle, radius), *given[source]))
         return {name for name in found if name.split()[-1] in ("cheek", "forehead", "chin", "jaw", "mustache")}
 
     brows, tip = xy[17:27].mean(axis=0), xy[30]
@@ -123,7 +129,7 @@ def test_a_touched_class_is_a_touched_part(faces: dict[int, Face], seed: int) ->
         x, y = rng.integers(40, 440, 2)
         mask = np.zeros((512, 512), bool)
         mask[y : y + rng.integers(8, 160), x : x + rng.integers(8, 160)] = True
-        cover = regions.cover(labels, mask, face_points(labels))
+        cover = cover_of(labels, mask, face_points(labels))
         for name in set(touched(labels, mask)) & DIRECT.keys():
             share = regions.of(cover, DIRECT[name], side(name))
             assert share is not None
@@ -132,7 +138,7 @@ def test_a_touched_class_is_a_touched_part(faces: dict[int, Face], seed: int) ->
 
 def test_paired_parts_have_the_sides_of_their_classes() -> None:
     labels = with_eyes(blank(), "l_eye", "r_eye")
-    cover = regions.cover(labels, labels == INDEX["l_eye"])
+    cover = cover_of(labels, labels == INDEX["l_eye"])
     assert regions.of(cover, "eye", "left") == regions.of(cover, "pupil", "left") == 1
     assert regions.of(cover, "eye", "right") == 0
     assert regions.of(cover, "eye") == 1  # one of two
@@ -142,19 +148,19 @@ def test_lids_belong_to_the_eye() -> None:
     labels = with_eyes(blank(), "l_eye", "r_eye")
     below = np.zeros((512, 512), bool)
     below[243:250, 300:330] = True
-    cover = regions.cover(labels, below)
+    cover = cover_of(labels, below)
     assert (regions.of(cover, "eye", "left") or 0) >= TOUCHED_SHARE
     assert regions.of(cover, "pupil", "left") == 0
 
 
 def test_what_the_picture_does_not_show_is_none() -> None:
-    cover = regions.cover(with_eyes(blank(), "l_eye", "r_eye"), np.ones((512, 512), bool))
+    cover = cover_of(with_eyes(blank(), "l_eye", "r_eye"), np.ones((512, 512), bool))
     assert {label for (label, _), share in zip(regions.SLOTS, cover, strict=True) if share is None} == {
         "ear", "eyebrow", "hair",
     }  # fmt: skip
     one_ear = with_eyes(blank(), "l_eye", "r_eye")
     one_ear[250:300, 380:400] = INDEX["l_ear"]
-    cover = regions.cover(one_ear, one_ear == INDEX["l_ear"])
+    cover = cover_of(one_ear, one_ear == INDEX["l_ear"])
     assert [regions.of(cover, "ear", where) for where in regions.SIDES] == [1, 1, None]
 
 
@@ -164,17 +170,17 @@ def test_eyes_behind_glasses() -> None:
         cv2.ellipse(labels, (x, 230), (45, 30), 0, 0, 360, INDEX["eye_g"], -1)
     left = np.zeros((512, 512), bool)
     left[200:260, 290:340] = True
-    cover = regions.cover(labels, left)
+    cover = cover_of(labels, left)
     assert (regions.of(cover, "eye", "left") or 0) > 0.5
     assert regions.of(cover, "eye", "right") == 0
-    shown = regions.cover(with_eyes(labels, "l_eye", "r_eye"), left)
+    shown = cover_of(with_eyes(labels, "l_eye", "r_eye"), left)
     assert regions.of(shown, "pupil", "left") == 1
 
 
 def test_a_profile_shows_one_eye() -> None:
     labels = with_eyes(blank(), "l_eye")
     labels[:, :235] = 0
-    cover = regions.cover(labels, disc(np.float32((320, 300))))
+    cover = cover_of(labels, disc(np.float32((320, 300))))
     assert touched_labels(cover) >= {"cheek", "left cheek"}
     assert not {"right cheek", "forehead", "chin"} & touched_labels(cover)
     assert regions.of(cover, "eye", "right") is None
@@ -184,7 +190,7 @@ def test_a_closed_mouth_is_its_lips() -> None:
     labels = with_eyes(blank(), "l_eye", "r_eye")
     left = np.zeros((512, 512), bool)
     left[340:372, 270:300] = True
-    cover = regions.cover(labels, left)
+    cover = cover_of(labels, left)
     for label in ("mouth", "lip", "tooth", "tongue"):
         assert (regions.of(cover, label, "left") or 0) > 0.3
         assert regions.of(cover, label, "right") == 0
@@ -197,7 +203,7 @@ def test_the_nose_of_a_turned_head_has_two_sides() -> None:
     for start, stop, where in ((264, 282, "right"), (290, 308, "left")):
         mask = np.zeros((512, 512), bool)
         mask[265:275, start:stop] = True
-        found = touched_labels(regions.cover(moved, mask)) & {"left nose", "right nose"}
+        found = touched_labels(cover_of(moved, mask)) & {"left nose", "right nose"}
         assert found == {f"{where} nose"}
 
 
@@ -206,24 +212,24 @@ def test_an_edit_of_a_scar_touches_the_skin() -> None:
     mask = np.zeros((512, 512), bool)
     mask[300:318, 320:338] = True
     assert np.count_nonzero(mask) < TOUCHED_SHARE * np.count_nonzero(labels == INDEX["skin"])
-    assert {"scar", "skin", "wrinkle", "left scar", "cheek"} <= touched_labels(regions.cover(labels, mask))
-    nose = regions.cover(labels, labels == INDEX["nose"])
+    assert {"scar", "skin", "wrinkle", "left scar", "cheek"} <= touched_labels(cover_of(labels, mask))
+    nose = cover_of(labels, labels == INDEX["nose"])
     assert regions.of(nose, "skin") == 1  # that of the nose
 
 
 def test_without_a_frame_classes_still_count() -> None:
     labels = blank()
     labels[(labels == INDEX["u_lip"]) | (labels == INDEX["l_lip"])] = INDEX["skin"]
-    cover = regions.cover(labels, labels == INDEX["nose"])
+    cover = cover_of(labels, labels == INDEX["nose"])
     assert [regions.of(cover, "nose", where) for where in regions.SIDES] == [1, None, None]
     assert regions.of(cover, "cheek") is None
     assert regions.of(cover, "lip") is None
 
 
 def test_an_empty_mask_and_an_empty_picture() -> None:
-    cover = regions.cover(with_eyes(blank(), "l_eye", "r_eye"), np.zeros((512, 512), bool))
+    cover = cover_of(with_eyes(blank(), "l_eye", "r_eye"), np.zeros((512, 512), bool))
     assert {share for share in cover if share is not None} == {0}
-    assert set(regions.cover(np.zeros((512, 512), np.uint8), np.ones((512, 512), bool))) == {None}
+    assert set(cover_of(np.zeros((512, 512), np.uint8), np.ones((512, 512), bool))) == {None}
 
 
 def test_the_larger_of_two() -> None:
