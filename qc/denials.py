@@ -23,7 +23,7 @@ CLAIMED, CLEARED, MISSING = 1, -1, -2
 _NEAR = "[dwaelroOs]"
 
 # What is denied directly: the cue, then the part.
-_NONE = re.compile(r"[NL](?=[dwaelroOsVBTh]{0,4}P)")  # no eyebrows; a lack of wrinkles
+_NONE = re.compile(r"(?<!n)[NL](?=[dwaelroOsVBTh]{0,4}P)")  # no eyebrows; a lack of wrinkles
 _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
     rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1)(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaI]{{0,3}}(?=[pq]{{1,2}}{_NEAR[:-1]}V]{{0,4}}P)"
 )
@@ -37,7 +37,7 @@ _NOT_REACH = re.compile(  # does not reach the nose; no seam crosses the nose; n
 _NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is absent around the nose
     rf"B[wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{_NEAR}{{0,3}}P)"
 )
-_LESS = re.compile(r"M(?=[dwaelroOsGTV]{0,3}P)")  # the missing eyebrow
+_LESS = re.compile(r"M(?=d?[waelroOsGTV]{0,3}P)")  # the missing eyebrow
 _NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody would doubt the nose
 _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
@@ -81,7 +81,7 @@ _STOP = re.compile(r"\.")
 _MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" or "are" are some.
 _JUDGEMENT = re.compile(
-    r"[GUFBMV]|T(?=w)|L(?=[daGBV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)"
+    r"[GUFBMV]|T(?=w)|L(?=[daGV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)"
     r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[ad]{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
@@ -92,6 +92,7 @@ _SAVE = re.compile(  # fine except for the tip; real, though not in colour; natu
     r"[pqdwa]{0,4},?(?:X[^P.,|]{1,8}(?:[.,|]|$)|\|(?:n[pq]d?w|a?u))|Y"
 )
 _BESIDE = re.compile(r"[Ps]$|P[ep]$|Pc[ws]{1,4}$")  # 鼻子的, 鼻子上, 鼻子和脸部
+_ALSO = re.compile(r"(?:,[cj]?|[cj])d?a?")  # no seams, blur or noise
 _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
 _ASIDE = re.compile(r",\|(?=[waGBS]{0,3},)")  # the tongue, though, looks fine; the lips, although thin, look real
 _LIKEWISE = re.compile(r"Pv[^.P]*[,|c][dlroa]{0,3}P$")  # the beard looks as if glued on, the hair does not
@@ -181,7 +182,7 @@ class _Reader:
         verb = -1  # the last one that no part follows yet
         subjects: list[int] = []  # of the last judgement
         opinions, conditions = "K" in kinds or "Q" in kinds, "Y" in self.exact
-        last, crossed = 0, False
+        last, crossed, flawless = 0, False, len(kinds)  # the last is where a denied flaw ends
         for found in _JUDGEMENT.finditer(kinds):
             i = found.start()
             if i in self.consumed:
@@ -199,6 +200,9 @@ class _Reader:
             if verb >= begin and self.named(verb, i):
                 begin, inside = verb + 1, True
             said, start, stands = self.said(found, last)
+            if kinds[i] == "B" and _ALSO.fullmatch(kinds, flawless, i):
+                said, stands = CLEARED, True
+            flawless = found.end() if kinds[i] == "B" and said == CLEARED and stands else len(kinds)
             if self.opposed and said == CLEARED and (stands or kinds[found.end() : found.end() + 1] in "x,.|"):
                 self.clearing.add(self.sentence(i))
             if not stands:
@@ -242,8 +246,8 @@ class _Reader:
             return 0, j, False
         if kind == "G" and (_PARTLY.match(kinds, found.end()) or self.exact.startswith("SE", i)):
             return 0, j, False  # sharp on the left but smeared on the right; a sharp edge
-        if kind == "N":
-            return MISSING, j, beside
+        if kind == "N":  # spared, not spared
+            return CLAIMED if kinds[i - 1] == "n" else MISSING, j, beside or kinds[i - 1] == "n"
         if kind == "B" and denied and after == PART:
             return 0, j, False  # shows no sign of freckles
         if kind == "M" and kinds[j + 1] in "dI" and j >= 0 and kinds[j] in "wBs":
@@ -253,8 +257,9 @@ class _Reader:
             return 0 if denied % 2 or weak else MISSING, j, (verb or beside) and not missing_what
         if kind in "TLR":  # is too narrow, lacks depth, did not change
             return CLEARED if denied % 2 else CLAIMED, j, finite or (beside and kind == "L")
-        if kind == "V":  # "not well rendered" is there
-            return MISSING if denied % 2 and not weak and "G" not in (kinds[i - 1], after) else 0, j, finite
+        if kind == "V":  # "not well rendered" and "not fully visible" are there
+            partly = weak or "nf" in self.exact[j + 1 : i] or "G" in (kinds[i - 1], after)
+            return MISSING if denied % 2 and not partly else 0, j, finite
         if kind in "GU" and _SAVE.match(self.exact, found.end()):
             weak = True
         said = CLAIMED if kind == "B" or weak or kinds[i : i + 2] == "FB" else CLEARED  # blends badly
@@ -282,6 +287,8 @@ class _Reader:
                 weak = weak or word == "T"
                 if word in "nvh":
                     verb, finite = True, finite or word != "h"
+            elif word == "L" and kind == "B":  # lacks flaws
+                denied, verb, finite = denied + 1, True, True
             elif word in "GB":
                 if denied or kinds[j + 1] not in "GBVa":
                     break

@@ -23,7 +23,8 @@ from qc import spelling
 
 KINDS = {
     "left": "l", "right": "r", "both": "o", "two": "2", "each": "O", "side": "s", "edge": "E", "one": "1",
-    "determiner": "d", "its": "i", "adverb": "a", "preposition": "p", "near": "y", "place": "q", "and": "c", "or": "j",
+    "determiner": "d", "its": "i", "adverb": "a", "fully": "f", "and": "c", "or": "j",
+    "preposition": "p", "near": "y", "place": "q",
     "copula": "v", "have": "h", "verb": "u", "reach": "R", "pronoun": "I",
     "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
     "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "due": "W",
@@ -43,6 +44,7 @@ PLAIN = str.maketrans(
         KINDS["neither"]: "n",
         KINDS["if"]: "|",
         KINDS["its"]: "d",
+        KINDS["fully"]: "a",
         KINDS["near"]: "p",
         KINDS["hardly"]: "T",
         KINDS["except"]: "x",
