@@ -23,9 +23,9 @@ CLAIMED, CLEARED, MISSING = 1, -1, -2
 _NEAR = "[dwaelroOs]"
 
 # What is denied directly: the cue, then the part.
-_NONE = re.compile(r"(?<!n)[NL](?=[dwaelroOsVBTh]{0,4}P)")  # no eyebrows; a lack of wrinkles
+_NONE = re.compile(r"(?<!n)[NL](?=[dwaelroOsVBTh]{0,4}P)(?!.{0,3}wwd)")  # no eyebrows; a lack of wrinkles
 _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
-    rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1)(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaI]{{0,3}}(?=[pq]{{1,2}}{_NEAR[:-1]}V]{{0,4}}P)"
+    rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1)(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaIO]{{0,3}}(?=[pq]{{1,2}}{_NEAR[:-1]}V]{{0,4}}P)"
 )
 _NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
@@ -54,7 +54,7 @@ _GOOD_PART = re.compile(  # the natural nose; but not: a natural nose would, no 
 _AS_DO = re.compile(
     rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[TaA](?:[,.|]|$))"
 )  # so do the ears; and the ears too
-_BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[dwalro]{0,4}P(?:\.|$))")  # everything is blurred but the ears
+_BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[diwalro]{0,4}P(?:\.|$))")  # everything is blurred but the ears
 
 _DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
     ("NL", _NONE), ("nN", _NO_FLAW), ("N", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("nM", _NOT_SEEN),
@@ -85,14 +85,15 @@ _JUDGEMENT = re.compile(
     r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[ad]{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
-_MODIFIER = re.compile(r"w|p?e")  # skin texture; 脸颊上的雀斑
+_MODIFIER = re.compile(r"[ws]|p?e")  # skin texture; 脸颊上的雀斑
 _OBJECT_NEXT = re.compile(r"a?(?:d[laroOwGB]{0,3}|\|)P")  # and changes only the mouth
 _PARTLY = re.compile(r"qd?[lr]s?,?[|x](?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
 _SAVE = re.compile(  # fine except for the tip; real, though not in colour; natural but dissolves; real if
-    r"[pqdwa]{0,4},?(?:X[^P.,|]{1,8}(?:[.,|]|$)|\|(?:n[pq]d?w|a?u))|Y"
+    r"[pqdwa]{0,4},?(?:X[^P.,|]{1,8}(?:[.,|]|$)|\|(?:n[pq]d?w|a?u))|[Yk]"
 )
 _BESIDE = re.compile(r"[Ps]$|P[ep]$|Pc[ws]{1,4}$")  # 鼻子的, 鼻子上, 鼻子和脸部
 _ALSO = re.compile(r"(?:,[cj]?|[cj])d?a?")  # no seams, blur or noise
+_ENDS = re.compile(r"w?(?:[x,.|]|$)")
 _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
 _ASIDE = re.compile(r",\|(?=[waGBS]{0,3},)")  # the tongue, though, looks fine; the lips, although thin, look real
 _LIKEWISE = re.compile(r"Pv[^.P]*[,|c][dlroa]{0,3}P$")  # the beard looks as if glued on, the hair does not
@@ -151,7 +152,8 @@ class _Reader:
         for cues, pattern in _DIRECT:
             for cue in () if cues.isdisjoint(present) else pattern.finditer(kinds):
                 first = kinds.index(PART, cue.end())
-                if pattern in (_NONE, _LESS) and kinds[first + 1 : first + 2] == "w" and not parts[first].plural:
+                head = kinds[first + 1 : first + 2]
+                if pattern in (_NONE, _LESS) and (head == "s" or (head == "w" and not parts[first].plural)):
                     continue  # no skin texture: it is the texture that lacks
                 if pattern in (_NONE, _NOT) and _SUCH.match(kinds, first + 1):
                     continue
@@ -168,7 +170,7 @@ class _Reader:
         for cue in _NONE_BUT.finditer(kinds) if "x" in present else ():
             self.clearing.add(self.sentence(cue.start()))
         for opposing, pattern in (("x", _OPPOSED), ("|", _BUT)):
-            for cue in pattern.finditer(kinds) if opposing in present else ():
+            for cue in pattern.finditer(kinds if opposing == "x" else self.exact) if opposing in present else ():
                 self.opposed.update(self.listed(kinds.index(PART, cue.end()), sure="cj"))
         for cue in _GOOD_PART.finditer(self.exact):
             for k in self.listed(kinds.index(PART, cue.end())):
@@ -203,7 +205,7 @@ class _Reader:
             if kinds[i] == "B" and _ALSO.fullmatch(kinds, flawless, i):
                 said, stands = CLEARED, True
             flawless = found.end() if kinds[i] == "B" and said == CLEARED and stands else len(kinds)
-            if self.opposed and said == CLEARED and (stands or kinds[found.end() : found.end() + 1] in "x,.|"):
+            if self.opposed and said == CLEARED and (stands or _ENDS.match(kinds, found.end())):
                 self.clearing.add(self.sentence(i))
             if not stands:
                 continue
@@ -290,7 +292,7 @@ class _Reader:
             elif word == "L" and kind == "B":  # lacks flaws
                 denied, verb, finite = denied + 1, True, True
             elif word in "GB":
-                if denied or kinds[j + 1] not in "GBVa":
+                if denied or kinds[j + 1] not in "GBVav":
                     break
             elif word not in "adVIDo":
                 earlier = kinds[max(j - 1, 0)]
@@ -365,7 +367,7 @@ class _Reader:
                 self.parts[k].verdict = self.parts[before[0]].verdict if before else 0
 
 
-_CUES = frozenset("nZNLMGWSUFHxX|")  # without one of these nothing is denied
+_CUES = frozenset("nZNLMGWSUFHQxX|")  # without one of these nothing is denied
 
 
 def assign(reading: Reading) -> None:

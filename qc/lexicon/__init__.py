@@ -29,7 +29,7 @@ KINDS = {
     "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
     "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "due": "W",
     "sharp": "S", "untouched": "U", "bad": "B", "fit": "F", "do": "D",
-    "weaken": "T", "hardly": "H", "if": "Y", "opposed": "x", "except": "X", "as_do": "A", "contrast": "|",
+    "weaken": "T", "hardly": "H", "if": "Y", "opposed": "x", "except": "X", "as_do": "A", "contrast": "|", "only": "k",
 }  # fmt: skip
 """One letter per kind of cue, so that a sentence is a string and a rule of grammar a pattern over it."""
 
@@ -43,6 +43,7 @@ PLAIN = str.maketrans(
         KINDS["sharp"]: "G",
         KINDS["neither"]: "n",
         KINDS["if"]: "|",
+        KINDS["only"]: "|",
         KINDS["its"]: "d",
         KINDS["fully"]: "a",
         KINDS["near"]: "p",
