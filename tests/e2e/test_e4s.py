@@ -164,20 +164,14 @@ def same_rows(root: Path, other: Path) -> None:
         assert difference(root, other, row).max() <= 3, name
 
 
-def test_killed_and_continued_it_is_the_same(unplanned: Path, undriven: Path, weights: Path, tmp_path: Path) -> None:
+def test_killed_and_continued_in_two_shards_at_once_it_is_one_run(
+    unplanned: Path, undriven: Path, weights: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "w"
     shutil.copytree(unplanned, root)
     code, _ = stopped(root, weights, "e4s", signal.SIGKILL, "--batch-size", "1")
     assert code == -signal.SIGKILL
     assert len(rows(root)) < UNDRIVEN
-    done = generate(root, weights, "--batch-size", "1")
-    assert done.returncode == 0, done.stderr
-    same_rows(root, undriven)
-
-
-def test_two_shards_at_once_are_one_run(unplanned: Path, undriven: Path, weights: Path, tmp_path: Path) -> None:
-    root = tmp_path / "w"
-    shutil.copytree(unplanned, root)
     with ThreadPoolExecutor() as both:
         runs = list(both.map(lambda part: generate(root, weights, "--shard", part), ("1/2", "2/2")))
     assert [run.returncode for run in runs] == [0, 0], [run.stderr for run in runs]

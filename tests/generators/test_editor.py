@@ -56,12 +56,8 @@ class Painted:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    folder = tmp_path_factory.mktemp("weights")
-    torch.save(fitted_parser.fit(), folder / "parsing_bisenet.pth")
-    found = Weights((folder / "in",))
-    found.add("bisenet", folder / "parsing_bisenet.pth", accept=True)
-    return found
+def weights(bisenet: Path) -> Weights:
+    return Weights((bisenet,))
 
 
 class Smile(HFGI):

@@ -89,7 +89,7 @@ def spoil(case: Path, meta: dict[str, object] | None = None, logits: float = 0.0
 
 FULL_SIZE = {
     "stylegan2", "e4e_encoder", "e4e_encoder.small", "hfgi", "mat", "e4s_net3", "e4s_net3.small", "e4s_pipeline",
-    "facevid2vid",
+    "facevid2vid", "gpen",
 }  # fmt: skip
 """Gigabytes and minutes: `make parity REFERENCE=DIR` runs them."""
 
