@@ -91,7 +91,7 @@ _PARTLY = re.compile(r"qd?[lr]s?,?[|x](?![dlroOw]{0,3}P)")  # sharp on the left 
 _SAVE = re.compile(  # fine except for the tip; real, though not in colour; natural but dissolves; real if
     r"[pqdwa]{0,4},?(?:X[^P.,|]{1,8}(?:[.,|]|$)|\|(?:n[pq]d?w|a?u))|[Yk]"
 )
-_BESIDE = re.compile(r"[Ps]$|P[ep]$|Pc[ws]{1,4}$")  # 鼻子的, 鼻子上, 鼻子和脸部
+_BESIDE = re.compile(r"P(?:[ep]|cw{1,4})$")  # 鼻子的, 鼻子上, 鼻子和脸部
 _ALSO = re.compile(r"(?:,[cj]?|[cj])d?a?")  # no seams, blur or noise
 _ENDS = re.compile(r"w?(?:[x,.|]|$)")
 _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
@@ -108,14 +108,14 @@ class _Reader:
     """One pass over the judgements of a text."""
 
     def __init__(self, parts: dict[int, Part], exact: str) -> None:
-        self.parts, self.exact = parts, _ASIDE.sub(",a", exact)
-        self.kinds = kinds = self.exact.translate(PLAIN)
+        self.parts, self.exact = parts, _ASIDE.sub(",a", exact) if ",|" in exact else exact
+        self.kinds = self.exact.translate(PLAIN)
         self.places = sorted(parts)
-        self.stops = [found.start() for found in _STOP.finditer(kinds)]
         self.direct: set[int] = set()  # parts whose cue stands before them
         self.fixed: set[int] = set()  # of these, what no later judgement moves
         self.consumed: set[int] = set()  # judgements that belong to a direct denial
         self.opposed: set[int] = set()
+        self.stops: list[int] = []  # of a text with opposed parts
         self.clearing: set[int] = set()  # sentences that clear something
 
     def sentence(self, at: int) -> int:
@@ -149,6 +149,12 @@ class _Reader:
     def deny_directly(self) -> None:
         """What stands behind its denial: no eyebrows, not the nose, nothing wrong with the ears."""
         kinds, parts, present = self.kinds, self.parts, set(self.kinds)
+        for opposing, pattern in (("x", _OPPOSED), ("|", _BUT)):
+            for cue in pattern.finditer(kinds if opposing == "x" else self.exact) if opposing in present else ():
+                self.opposed.update(self.listed(kinds.index(PART, cue.end()), sure="cj"))
+        if self.opposed:
+            self.stops = [found.start() for found in _STOP.finditer(kinds)]
+            self.clearing.update(self.sentence(cue.start()) for cue in _NONE_BUT.finditer(kinds))
         for cues, pattern in _DIRECT:
             for cue in () if cues.isdisjoint(present) else pattern.finditer(kinds):
                 first = kinds.index(PART, cue.end())
@@ -163,16 +169,11 @@ class _Reader:
                     self.fixed.update(denied)
                 if pattern in (_NO_FLAW, _LESS, _INTACT, _GOOD_ONES, _LISTED, _NOT_SEEN, _NOT_REACH):
                     self.consumed.update(range(cue.start(), cue.end()))
-                if pattern in (_NO_FLAW, _NOT_SEEN, _LISTED):
+                if self.opposed and pattern in (_NO_FLAW, _NOT_SEEN, _LISTED):
                     self.clearing.add(self.sentence(cue.start()))
                 for i in denied:
                     parts[i].verdict = parts[i].verdict or CLEARED
-        for cue in _NONE_BUT.finditer(kinds) if "x" in present else ():
-            self.clearing.add(self.sentence(cue.start()))
-        for opposing, pattern in (("x", _OPPOSED), ("|", _BUT)):
-            for cue in pattern.finditer(kinds if opposing == "x" else self.exact) if opposing in present else ():
-                self.opposed.update(self.listed(kinds.index(PART, cue.end()), sure="cj"))
-        for cue in _GOOD_PART.finditer(self.exact):
+        for cue in _GOOD_PART.finditer(self.exact) if "G" in present or "U" in present else ():
             for k in self.listed(kinds.index(PART, cue.end())):
                 parts[k].verdict = parts[k].verdict or CLEARED
 
@@ -183,7 +184,7 @@ class _Reader:
         mark, begin, inside = 0, 0, False  # where the next subject may begin, and whether that is inside a clause
         verb = -1  # the last one that no part follows yet
         subjects: list[int] = []  # of the last judgement
-        opinions, conditions = "K" in kinds or "Q" in kinds, "Y" in self.exact
+        opinions, conditions, near = "K" in kinds or "Q" in kinds, "Y" in self.exact, "y" in self.exact
         last, crossed, flawless = 0, False, len(kinds)  # the last is where a denied flaw ends
         for found in _JUDGEMENT.finditer(kinds):
             i = found.start()
@@ -202,7 +203,7 @@ class _Reader:
             if verb >= begin and self.named(verb, i):
                 begin, inside = verb + 1, True
             said, start, stands = self.said(found, last)
-            if kinds[i] == "B" and _ALSO.fullmatch(kinds, flawless, i):
+            if flawless < i and kinds[i] == "B" and _ALSO.fullmatch(kinds, flawless, i):
                 said, stands = CLEARED, True
             flawless = found.end() if kinds[i] == "B" and said == CLEARED and stands else len(kinds)
             if self.opposed and said == CLEARED and (stands or _ENDS.match(kinds, found.end())):
@@ -212,6 +213,8 @@ class _Reader:
             own = self.subjects(begin, start, inside)
             if own is None:  # "... and looks odd", "It looks odd"
                 own = [] if crossed and _BACK.isdisjoint(self.exact[max(begin, start - 3) : i]) else subjects
+            elif not own:
+                subjects = []  # "the hat is blurred and dark" speaks of no earlier part
             turned = opinions and bool(_OPINION.search(kinds, max(begin - 4, start - _REACH, 0), start + 1))
             if turned or (own and self.direct.issuperset(own)):
                 said = MISSING if kinds[i] == "V" else -said if said != MISSING else said
@@ -219,7 +222,7 @@ class _Reader:
                 own = []  # neither the eyes nor the mouth have
             if conditions and _IF.search(self.exact, max(i - _REACH, 0), i):
                 own = []
-            if said == CLEARED:
+            if said == CLEARED and near:
                 own = [k for k in own if not _PLACE.search(self.exact, max(k - 8, 0), k)]
             if self.exact[i] == "S":
                 own = [k for k in own if not self.is_edge(k)]  # a sharp edge is no praise
@@ -237,7 +240,10 @@ class _Reader:
             turned = CLEARED if last > 0 else CLAIMED if last < 0 else 0
             return MISSING if kind == "n" and "h" in found[0] else turned, i - 1, bool(turned) or "h" in found[0]
         j, denied, weak, verb, finite = self.before(i)
-        beside = j >= 0 and bool(_BESIDE.search(kinds, max(j - 5, 0), j + 1)) and (kind, kinds[j]) != ("G", "p")
+        joints = "ew" if kind == "G" else "epw"
+        beside = j >= 0 and (
+            kinds[j] in "Ps" or (kinds[j] in joints and bool(_BESIDE.search(kinds, max(j - 5, 0), j + 1)))
+        )
         if kind == "G" and kinds[max(j - 1, 0) : j + 1] == "Pw" and after in ("", ",", "."):
             beside = True  # skin texture fine
         if self.exact[i] == "W":  # looks ahead as it should, is not as wide as it should be
@@ -324,9 +330,10 @@ class _Reader:
             skipped.add(begin + object_.end() - 1)
         if "u" in region:
             skipped.update(begin + relative.end() - 1 for relative in _RELATIVE_OBJECT.finditer(region))
-        inner = {begin + relative.end() - 1 for relative in _RELATIVE_SUBJECT.finditer(region)}
         parts = self.places[bisect(self.places, begin - 1) : bisect(self.places, start)]
-        parts = [k for k in parts if k not in inner]
+        if "w" in region or "B" in region:
+            inner = {begin + relative.end() - 1 for relative in _RELATIVE_SUBJECT.finditer(region)}
+            parts = [k for k in parts if k not in inner]
         if parts and parts[-1] in self.opposed and "I" in self.kinds[parts[-1] : start + 3]:
             return parts[-1:]  # unlike the eyes, which are sharp
         parts = [k for k in parts if k not in self.fixed and k not in self.opposed]
@@ -367,13 +374,20 @@ class _Reader:
                 self.parts[k].verdict = self.parts[before[0]].verdict if before else 0
 
 
-_CUES = frozenset("nZNLMGWSUFHQxX|")  # without one of these nothing is denied
+_NO_CUES = "dwaelroOspqyifBPvhucj,.TKCAVRDIEY12k"  # without any other kind nothing is denied
+_GOES_ON = re.compile(
+    r"[IiAD]|[vh](?:[,.|]|$)|P[vhD]?[Ta](?:[,.|]|$)"
+)  # it looks, its colour, as do, the ears are, the ears too
 
 
 def assign(reading: Reading) -> None:
     """Sets the verdicts of a text's parts."""
-    if not _CUES.isdisjoint(reading.kinds):
-        reader = _Reader(reading.parts, "".join(reading.kinds))
+    exact = "".join(reading.kinds)
+    if cued := len(exact.rstrip(_NO_CUES)):
+        end = exact.find(".", cued) + 1  # further sentences only claim, unless they go on about earlier parts
+        if end and not _GOES_ON.search(exact, end):
+            exact = exact[:end]
+        reader = _Reader(reading.parts, exact)
         reader.deny_directly()
         reader.judge()
         reader.resolve()
