@@ -35,7 +35,7 @@ _NOT_REACH = re.compile(  # does not reach the nose; no seam crosses the nose; n
     rf"(?:[nN][avD]{{0,2}}[dwBp]{{0,3}}[vR]|(?<=B)nu|NB{{1,2}}u)(?=[pq]?{_NEAR}{{0,3}}P)|n[avhD]{{0,2}}B(?=d?[laro]?P)"
 )
 _NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is absent around the nose
-    rf"B[wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{_NEAR}{{0,3}}P)"
+    rf"[BI][wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{_NEAR}{{0,3}}P)"
 )
 _LESS = re.compile(r"M(?=d?[waelroOsGTV]{0,3}P)")  # the missing eyebrow
 _NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody would doubt the nose
