@@ -51,6 +51,7 @@ _NONE_BUT = re.compile(  # nothing apart from the ears; nothing is odd but for t
 _GOOD_PART = re.compile(  # the natural nose; but not: a natural nose would, no natural nose, like a natural nose
     r"(?:^|[.,|cy]|(?<![nNZTH])(?<![nNZTH][av])[hqv])[di]?a?[GU]{1,2}(?=e?P(?!w|p?e|a))"
 )
+_GOOD = re.compile("[GU]e?P")
 _AS_DO = re.compile(
     rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[TaA](?:[,.|]|$))"
 )  # so do the ears; and the ears too
@@ -173,7 +174,7 @@ class _Reader:
                     self.clearing.add(self.sentence(cue.start()))
                 for i in denied:
                     parts[i].verdict = parts[i].verdict or CLEARED
-        for cue in _GOOD_PART.finditer(self.exact) if "G" in present or "U" in present else ():
+        for cue in _GOOD_PART.finditer(self.exact) if _GOOD.search(kinds) else ():
             for k in self.listed(kinds.index(PART, cue.end())):
                 parts[k].verdict = parts[k].verdict or CLEARED
 

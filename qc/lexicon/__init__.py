@@ -56,24 +56,29 @@ PLAIN = str.maketrans(
 Phrase = tuple[str, ...]
 
 
+@cache
+def _lengths(phrases: frozenset[Phrase]) -> frozenset[int]:
+    return frozenset(map(len, phrases))
+
+
 @dataclass(frozen=True, slots=True)
 class Sense:
     """A label that a word has in some surroundings only: phrases that must, or must not, stand next to it."""
 
     label: str
-    before: tuple[Phrase, ...]
-    after: tuple[Phrase, ...]
-    not_before: tuple[Phrase, ...]
-    not_after: tuple[Phrase, ...]
+    before: frozenset[Phrase]
+    after: frozenset[Phrase]
+    not_before: frozenset[Phrase]
+    not_after: frozenset[Phrase]
 
     def holds(self, words: list[str], start: int, end: int) -> bool:
         """Whether `words[start:end]` has this sense."""
 
-        def follows(phrases: tuple[Phrase, ...]) -> bool:
-            return any(tuple(words[end : end + len(phrase)]) == phrase for phrase in phrases)
+        def follows(phrases: frozenset[Phrase]) -> bool:
+            return any(tuple(words[end : end + length]) in phrases for length in _lengths(phrases))
 
-        def precedes(phrases: tuple[Phrase, ...]) -> bool:
-            return any(tuple(words[max(start - len(phrase), 0) : start]) == phrase for phrase in phrases)
+        def precedes(phrases: frozenset[Phrase]) -> bool:
+            return any(tuple(words[max(start - length, 0) : start]) in phrases for length in _lengths(phrases))
 
         return (
             (not self.before or follows(self.before))
@@ -205,7 +210,7 @@ def _terms(data: Mapping[str, Any]) -> Iterator[tuple[Phrase, Term]]:
     yield from ((phrase, Term(OTHER)) for phrase in _phrases(data["traps"]["words"]))
     senses: dict[Phrase, list[Sense]] = {}
     for entry in data["senses"]:
-        sides = (tuple(_phrases(entry.get(key, ()))) for key in ("before", "after", "not_before", "not_after"))
+        sides = (frozenset(_phrases(entry.get(key, ()))) for key in ("before", "after", "not_before", "not_after"))
         sense = Sense(entry["label"], *sides)
         for phrase in _phrases(entry["words"]):
             senses.setdefault(phrase, []).append(sense)
