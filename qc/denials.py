@@ -46,15 +46,18 @@ _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; t
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
 _NONE_BUT = re.compile(  # nothing apart from the ears; nothing is odd but for the ears; save the ears nothing is odd
-    r"N[dws]{0,3}x|N[^.|,P]{0,6}Bx|(?:^|(?<=\.))x[^.|N]{1,16}N[^.|,P]{0,6}B"
+    r"N[dws]{0,3}x|N[^.|,P]{0,6}B[pqdw]{0,3}x|(?:^|(?<=\.))x[^.|N]{1,16}N[^.|,P]{0,6}B"
 )
 _GOOD_PART = re.compile(  # the natural nose; but not: a natural nose would, no natural nose, like a natural nose
     r"(?:^|[.,|cy]|(?<![nNZTH])(?<![nNZTH][av])[hqv])[di]?a?[GU]{1,2}(?=e?P(?!w|p?e|a))"
 )
-_GOOD = re.compile("[GU]e?P")
-_AS_DO = re.compile(
+_GOOD = re.compile("[GU]e?P")  # what _GOOD_PART needs
+_FLAW_AT = re.compile(  # a blur at the nose; a blur at the nose is not visible
+    r"B[sw]{0,2}[pq]{1,2}[dlraoOs]{0,4}P(?P<unseen>[av]{0,2}n[av]{0,2}V|vM)?"
+)
+_AS_DO = re.compile(  # so do the ears; and the ears too
     rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[TaA](?:[,.|]|$))"
-)  # so do the ears; and the ears too
+)
 _BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[diwalro]{0,4}P(?:\.|$))")  # everything is blurred but the ears
 
 _DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
@@ -90,7 +93,7 @@ _MODIFIER = re.compile(r"[ws]|p?e")  # skin texture; 脸颊上的雀斑
 _OBJECT_NEXT = re.compile(r"a?(?:d[laroOwGB]{0,3}|\|)P")  # and changes only the mouth
 _PARTLY = re.compile(r"qd?[lr]s?,?[|x](?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
 _SAVE = re.compile(  # fine except for the tip; real, though not in colour; natural but dissolves; real if
-    r"[pqdwa]{0,4},?(?:X[^P.,|]{1,8}(?:[.,|]|$)|\|(?:n[pq]d?w|a?u))|[Yk]"
+    r"[pqdwa]{0,4},?(?:X[^P.,|]{1,8}(?:[.,|]|$)|\|a?(?:n[pq]d?w|u|I?hNG?w))|[Yk]"
 )
 _BESIDE = re.compile(r"P(?:[ep]|cw{1,4})$")  # 鼻子的, 鼻子上, 鼻子和脸部
 _ALSO = re.compile(r"(?:,[cj]?|[cj])d?a?")  # no seams, blur or noise
@@ -177,6 +180,11 @@ class _Reader:
         for cue in _GOOD_PART.finditer(self.exact) if _GOOD.search(kinds) else ():
             for k in self.listed(kinds.index(PART, cue.end())):
                 parts[k].verdict = parts[k].verdict or CLEARED
+
+        for cue in _FLAW_AT.finditer(kinds) if "B" in present else ():
+            k = kinds.index(PART, cue.start())
+            if k not in self.opposed:
+                parts[k].verdict = parts[k].verdict or (CLEARED if cue["unseen"] else CLAIMED)
 
     def judge(self) -> None:
         """What stands before its judgement: the nose looks natural, the lips are missing."""
@@ -269,7 +277,7 @@ class _Reader:
         if kind == "V":  # "not well rendered" and "not fully visible" are there
             partly = weak or "nf" in self.exact[j + 1 : i] or "G" in (kinds[i - 1], after)
             return MISSING if denied % 2 and not partly else 0, j, finite
-        if kind in "GU" and _SAVE.match(self.exact, found.end()):
+        if kind in "GUF" and _SAVE.match(self.exact, found.end()):
             weak = True
         said = CLAIMED if kind == "B" or weak or kinds[i : i + 2] == "FB" else CLEARED  # blends badly
         said = -said if denied % 2 and not (kind == "B" and after == "T") else said  # not blurred enough
@@ -319,7 +327,8 @@ class _Reader:
         begin = max(begin, start + 1 - _REACH)
         region = self.kinds[begin : start + 1]
         if PART not in region:
-            return [] if region.strip("acj,|I.dvDs") and "i" not in self.exact[begin : start + 1] else None
+            rest = region[region.rfind(",") + 1 :].strip("acj|I.dvDs")
+            return [] if rest and "i" not in self.exact[begin : start + 1] else None
         if region[-1] == "c" and inside:
             return None
         if "," in region and (other := _OTHER_CLAUSE.match(region)):
@@ -376,9 +385,9 @@ class _Reader:
 
 
 _NO_CUES = "dwaelroOspqyifBPvhucj,.TKCAVRDIEY12k"  # without any other kind nothing is denied
-_GOES_ON = re.compile(
+_GOES_ON = re.compile(  # it looks, its colour, as do, the ears are, the ears too
     r"[IiAD]|[vh](?:[,.|]|$)|P[vhD]?[Ta](?:[,.|]|$)"
-)  # it looks, its colour, as do, the ears are, the ears too
+)
 
 
 def assign(reading: Reading) -> None:
