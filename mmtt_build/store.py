@@ -101,8 +101,11 @@ class Table:
         """
         names = list(columns) if columns is not None else self.schema.names
         wanted = pa.schema([self.schema.field(name) for name in dict.fromkeys([self.key, *names])])
+        return self._rows(wanted).select(names)
+
+    def _rows(self, wanted: pa.Schema) -> pa.Table:
         table = pa.concat_tables([_read(shard, wanted) for shard in self.shards()] or [wanted.empty_table()])
-        return _latest(table, self.key).select(names)
+        return _latest(table, self.key)
 
     def keys(self, **equals: str) -> pa.ChunkedArray:
         """Keys of the current rows whose columns equal the given values."""
@@ -110,6 +113,28 @@ class Table:
         for name, value in equals.items():
             table = table.filter(pc.equal(table[name], value))
         return table[self.key]
+
+
+class KeptTable(Table):
+    """A table for a process that reads it again and again: what was read stays in memory, and only new shards are read.
+
+    Opening a shard takes some milliseconds, and a day of small ones is thousands of them.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        super().__init__(folder, schema)
+        self._kept: dict[tuple[str, ...], tuple[list[Path], pa.Table]] = {}
+
+    def _rows(self, wanted: pa.Schema) -> pa.Table:
+        shards = self.shards()
+        seen, rows = self._kept.get(tuple(wanted.names), ([], wanted.empty_table()))
+        if shards[: len(seen)] != seen:  # one is gone, or another came late and lies between them
+            seen, rows = [], wanted.empty_table()
+        if fresh := shards[len(seen) :]:
+            rows = _latest(pa.concat_tables([rows, *(_read(shard, wanted) for shard in fresh)]), self.key)
+            rows = rows.combine_chunks()
+        self._kept[tuple(wanted.names)] = shards, rows
+        return rows
 
 
 def _read(shard: Path, wanted: pa.Schema) -> pa.Table:

@@ -16,9 +16,9 @@ from mmtt_build.errors import StoreError
 SCHEMA = pa.schema([("id", pa.string()), ("value", pa.int64()), ("tags", pa.list_(pa.string()))])
 
 
-@pytest.fixture
-def table(tmp_path):
-    return store.Table(tmp_path / "tables/things", SCHEMA)
+@pytest.fixture(params=[store.Table, store.KeptTable])
+def table(tmp_path, request):
+    return request.param(tmp_path / "tables/things", SCHEMA)
 
 
 def rows(*pairs):
@@ -43,6 +43,29 @@ def test_rows_are_the_union_of_the_shards_by_key_and_the_latest_wins(table):
     table.append(rows(("a", 3)))
     assert table.read()["id"].to_pylist() == ["a", "b", "c"]
     assert content(table) == {"a": 3, "b": 2, "c": 2}
+
+
+def test_a_kept_table_reads_a_shard_once_and_sees_all_that_becomes_of_the_files(tmp_path, monkeypatch):
+    kept, other = (kind(tmp_path / "things", SCHEMA) for kind in (store.KeptTable, store.Table))
+    opened = []
+    read = store._read
+    monkeypatch.setattr(store, "_read", lambda shard, wanted: opened.append(shard.name) or read(shard, wanted))
+    kept.append(rows(("a", 1), ("b", 1)))
+    other.append(rows(("a", 2)))
+    for _ in range(2):
+        assert content(kept) == {"a": 2, "b": 1}
+    assert sorted(opened) == [shard.name for shard in other.shards()]
+    other.append(rows(("b", 3), ("c", 3)))
+    assert (content(kept), len(opened)) == ({"a": 2, "b": 3, "c": 3}, 3)
+    assert kept.read(["value"])["value"].to_pylist() == [2, 3, 3]  # other columns are others
+    assert len(opened) == 6
+    last, first = other.shards()[-1], other.shards()[0]
+    last.rename(first.with_name(f"{int(first.name[:20]) + 1:020d}-late.parquet"))  # finished late, begun before
+    assert content(kept) == content(other) == {"a": 2, "b": 3, "c": 3}
+    first.unlink()
+    assert content(kept) == content(other) == {"a": 2, "b": 3, "c": 3}
+    other.shards()[0].unlink()
+    assert content(kept) == content(other) == {"a": 2}
 
 
 def test_within_one_shard_the_last_row_wins(table):
