@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ijson
 
+from annotation.session import listing
 from mmtt_build.errors import ConfigError, ServerError
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def listed(client: LabelStudio, project: int, since: datetime | None = None) -> 
         )
     query = json.dumps({"filters": {"conjunction": "and", "items": conditions}})
     task: Any
-    for task in client.tasks.list(project=project, fields="all", query=query, page_size=AT_ONCE):
+    for task in listing(client.tasks.list(project=project, fields="all", query=query, page_size=AT_ONCE), "total"):
         yield from _of_task(task.id, task.data, task.annotations)
 
 

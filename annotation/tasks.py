@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from annotation import page
+from annotation.session import listing
 from mmtt_build.errors import ServerError
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def projects(client: LabelStudio, titles: Iterable[str]) -> dict[str, Found]:
     found: dict[str, Found] = {}
     include = "id,title,description,label_config,total_annotations_number,task_number"
     item: Any
-    for item in client.projects.list(include=include, page_size=1000):
+    for item in listing(client.projects.list(include=include, page_size=1000), "count"):
         if item.title not in wanted:
             continue
         if item.title in found:

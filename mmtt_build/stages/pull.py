@@ -31,38 +31,36 @@ WHOLE = 0.4
 Items = dict[str, submissions.Submitted]
 
 
-def pull(workspace: Workspace, *, only: Collection[str] | None = None) -> Summary:
+def pull(workspace: Workspace, *, only: Collection[str] | None = None, line: session.Line | None = None) -> Summary:
     """Brings what is new on the server into the tables.
 
     Args:
         workspace: whose tasks.
         only: titles of the projects to look into; None takes all.
+        line: to the server, for whoever keeps one; None makes one.
 
     Raises:
         ServerError: there is no server, or it does not do what it is asked; pulling again goes on.
     """
     connection = serve.connection(workspace)
+    line = line or session.Line()
     desk = Desk(workspace)
     titles: dict[str, set[str]] = defaultdict(set)
     for row in desk.of_task.values():
         if only is None or row["project"] in only:
             titles[row["annotator"]].add(row["project"])
-    with session.session(connection, "mmtt annotate pull") as client:
-        found = tasks.projects(client, (title for of in titles.values() for title in of))
+    with line.open(connection, "mmtt annotate pull") as client:
+        line.projects = found = tasks.projects(client, (title for of in titles.values() for title in of))
         desk.summary.missing = sorted(set().union(*titles.values()) - set(found))
         ids = {person.email: name for name, person in people.load(serve.local(workspace, make=True).data).items()}
-        run = _Run(
-            client, desk, found, desk.live(),
-            {number: ids.get(email, f"user-{number}") for number, email in session.users(client).items()},
-        )  # fmt: skip
+        run = _Run(client, line, desk, found, desk.live(), ids)
         moved = run.moved()
-        few = run.few(moved)
+        few = run.few(moved, hinted=only is not None)
         total = sum(found[title].submitted - len(run.live.get(title, ())) for title in moved)
         with Progress("pull", max(total, 0), "submissions") as progress:
-            version = str(client.versions.get().release or "") if moved else ""
             for annotator in sorted(titles):  # one annotator's work fits into memory, and has one time line
                 mine = sorted(titles[annotator] & moved)
-                arrivals, gone = run.take(mine, few, version)
+                arrivals, gone = run.take(mine, few)
                 if arrivals or gone:
                     desk.write(arrivals, gone)
                 progress.step(count=len(arrivals))
@@ -72,11 +70,13 @@ def pull(workspace: Workspace, *, only: Collection[str] | None = None) -> Summar
 @dataclass(slots=True)
 class _Run:
     client: Any
+    line: session.Line
     desk: Desk
     found: Mapping[str, tasks.Found]
     live: Mapping[str, Mapping[str, datetime]]
-    names: Mapping[int, str]
+    ids: Mapping[str, str]
     changed: Mapping[int, tuple[int, Mapping[int, datetime]]] | None = None
+    sure: bool = False
 
     def moved(self) -> set[str]:
         """Titles of the projects in which something may be new."""
@@ -93,13 +93,10 @@ class _Run:
         times = {int(name.rpartition("-")[2]): at for name, at in known.items()}
         return count == len(known) and latest.items() <= times.items()
 
-    def few(self, titles: Iterable[str]) -> dict[str, Items]:
-        """What is new in the projects in which only little is, by title."""
-        some = [
-            title
-            for title in sorted(titles)
-            if self.found[title].submitted - len(self.live.get(title, ())) <= WHOLE * self.found[title].submitted
-        ]
+    def few(self, titles: Iterable[str], hinted: bool) -> dict[str, Items]:
+        """What is new in the projects in which only little is, by title; after a hint it is little."""
+        new = {title: self.found[title].submitted - len(self.live.get(title, ())) for title in sorted(titles)}
+        some = [title for title, count in new.items() if hinted or count <= WHOLE * self.found[title].submitted]
         now = datetime.now(UTC)
 
         def read(title: str) -> Items:
@@ -115,7 +112,15 @@ class _Run:
     def _named(self, title: str, items: Iterable[submissions.Submitted]) -> Items:
         return {self.desk.name(item, title): item for item in items}
 
-    def take(self, titles: Iterable[str], few: Mapping[str, Items], version: str) -> tuple[list[Arrival], list[str]]:
+    def _name(self, user: int) -> str:
+        """Pseudonymous id of a user of the server, by number; for whoever came lately users are asked for once more."""
+        email = self.line.once(session.users).get(user)
+        if email is None and not self.sure:
+            email = self.line.once(session.users, anew=True).get(user)
+            self.sure = True
+        return self.ids.get(email or "", f"user-{user}")
+
+    def take(self, titles: Iterable[str], few: Mapping[str, Items]) -> tuple[list[Arrival], list[str]]:
         """What is news in one annotator's projects, and the ids of what is gone from them."""
         fresh: list[tuple[str, submissions.Submitted]] = []
         gone: list[str] = []
@@ -134,9 +139,9 @@ class _Run:
         drafts = {title: submissions.drafts(self.client, self.found[title].number) for title in begun}
         arrivals = [
             Arrival(
-                item, self.names.get(item.user, f"user-{item.user}") if item.user else None, title,
+                item, self._name(item.user) if item.user else None, title,
                 item.prediction is not None and item.prediction in drafts[title],
-                seen_at.get((item.user, item.task)), label_studio=version, page=pages[title],
+                seen_at.get((item.user, item.task)), label_studio=self.line.release, page=pages[title],
             )
             for title, item in fresh
         ]  # fmt: skip

@@ -83,14 +83,16 @@ def send_back(workspace: Workspace, selection: Selection, by: str, *, dry_run: b
     return give_back(workspace, selection, by, dry_run=dry_run)
 
 
-def give_back(workspace: Workspace, selection: Selection, by: str, *, dry_run: bool = False) -> Summary:
-    """As `send_back`, by whoever has just pulled and names what there is."""
+def give_back(
+    workspace: Workspace, selection: Selection, by: str, *, dry_run: bool = False, line: session.Line | None = None
+) -> Summary:
+    """As `send_back`, by whoever has just pulled, on the same line if they keep one, and names what there is."""
     summary = Summary()
     with nullcontext() if dry_run else _alone(workspace):
         rows = list(_rows(workspace, selection, summary))
         if not dry_run:
             _finish(workspace)
-            rows = _send(workspace, rows, by, summary) if rows else []
+            rows = _send(workspace, rows, by, summary, line or session.Line()) if rows else []
     for row in rows:
         summary.sent[row["annotation_id"]] = row["told"]
         summary.annotators[row["annotator"]] += 1
@@ -179,11 +181,14 @@ def _stays(
     return ""
 
 
-def _send(workspace: Workspace, rows: list[dict[str, Any]], by: str, summary: Summary) -> list[dict[str, Any]]:
+def _send(
+    workspace: Workspace, rows: list[dict[str, Any]], by: str, summary: Summary, line: session.Line
+) -> list[dict[str, Any]]:
     """Sends them, and gives those that went."""
-    with session.session(serve.connection(workspace), "mmtt qc send-back") as client:
-        guard = repair.guarded(client)
-        found = tasks.projects(client, {row["project"] for row in rows})
+    with line.open(serve.connection(workspace), "mmtt qc send-back") as client:
+        guard = line.once(repair.guarded)
+        titles = {row["project"] for row in rows}
+        found = line.projects if titles <= line.projects.keys() else tasks.projects(client, titles)
         went: list[dict[str, Any]] = []
         try:
             for row in rows:

@@ -30,6 +30,7 @@ from mmtt_build.stages import serve
 from mmtt_build.stages.audit import audit
 from mmtt_build.stages.pull import pull
 from mmtt_build.stages.send_back import REJECT, Selection, give_back
+from mmtt_build.store import KeptTable, Table
 from mmtt_build.workspace import Workspace
 
 EVERY_S = 60.0
@@ -77,10 +78,10 @@ def watch(
     folder = serve.local(workspace, make=True).data
     busy = ServerError(f"another watch of {workspace.root} is running", "stop that one first")
     with locked(folder / "watch.lock", busy), nullcontext() if poll_s else Receiver(port) as receiver:
-        run = _Run(workspace, receiver, say)
-        _read_rules(workspace)
+        run = _Run(_Kept(workspace.root), receiver, say)
+        _read_ahead(run.workspace)
         hints: _Hints = receiver.hints if receiver else SimpleQueue()
-        with _told_to_stop(hints):
+        with run.line, _told_to_stop(hints):
             try:
                 run.register()
                 how = f"asking every {poll_s:g} s" if poll_s else f"{len(run.titles):,} projects send hints"
@@ -93,12 +94,23 @@ def watch(
     return run.summary
 
 
-def _read_rules(workspace: Workspace) -> None:
-    """Has rules and lexica read from files now, and not while the first annotator waits: half a second."""
+class _Kept(Workspace):
+    """A workspace whose tables stay in memory: each submission adds shards to four of them, and they are read often."""
+
+    def _table(self, name: str, of: object) -> Table:
+        return KeptTable(self.root / "tables" / name, of)
+
+
+def _read_ahead(workspace: Workspace) -> None:
+    """Has rules, lexica and tables read now, and not while the first annotator waits: a second."""
     from qc import base
 
     anything = Annotation("", "", "described", "The nose is blurred.", None, None, "", None, "human")
     base.audit(anything, workspace.recipe.qc, workspace.recipe.dataset.language)
+    nobody = ("",)
+    audit(workspace, only=nobody, dry_run=True)
+    give_back(workspace, Selection(nobody), WHO, dry_run=True)
+    workspace.submissions.read()
 
 
 @contextmanager
@@ -128,6 +140,7 @@ class _Run:
     receiver: Receiver | None
     say: Callable[[str], None]
     summary: Summary = field(default_factory=Summary)
+    line: session.Line = field(default_factory=session.Line)
     titles: dict[int, str] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
 
@@ -135,7 +148,7 @@ class _Run:
         """Finds the projects, and has their hints sent here."""
         if self.receiver is None:
             return
-        with session.session(serve.connection(self.workspace), "mmtt annotate watch") as client:
+        with self.line.open(serve.connection(self.workspace), "mmtt annotate watch") as client:
             wanted = set(self.workspace.tasks.read(["project"])["project"].to_pylist())
             self.titles = {found.number: title for title, found in tasks.projects(client, wanted).items()}
             self.receiver.register(client, self.titles)
@@ -145,7 +158,7 @@ class _Run:
         if self.receiver is None:
             return
         try:
-            with session.session(serve.connection(self.workspace), "mmtt annotate watch") as client:
+            with self.line.open(serve.connection(self.workspace), "mmtt annotate watch") as client:
                 self.receiver.unregister(client)
         except ServerError as error:
             self.say(f"its webhooks stay: {error.message}; the next watch removes them")
@@ -157,6 +170,7 @@ class _Run:
             try:
                 hint = hints.get(timeout=max(0.0, until - time.monotonic()))
             except Empty:
+                self.line.close()  # what seldom changes is asked again
                 self.attempt(self.register)
                 self.attempt(self.look)
                 until = time.monotonic() + every_s
@@ -184,7 +198,7 @@ class _Run:
             came: when the hint did, by `time.monotonic`.
         """
         came = time.monotonic() if came is None else came
-        self.waiting.update(pull(self.workspace, only=titles).fresh)  # kept where what follows fails
+        self.waiting.update(pull(self.workspace, only=titles, line=self.line).fresh)  # kept where what follows fails
         if not self.waiting:
             return
         audit(self.workspace, only=self.waiting)
@@ -192,7 +206,7 @@ class _Run:
         chosen = pc.is_in(table["annotation_id"], pa.array(sorted(self.waiting), pa.string()))
         judged = table.filter(chosen).to_pylist()
         rejected = [row["annotation_id"] for row in judged if row["verdict"] == REJECT]
-        gone = give_back(self.workspace, Selection(tuple(rejected)), WHO) if rejected else None
+        gone = give_back(self.workspace, Selection(tuple(rejected)), WHO, line=self.line) if rejected else None
         self.waiting.clear()
         spent_ms = 1000 * (time.monotonic() - came)
         stayed = {name: why for why, names in gone.skipped.items() for name in names} if gone else {}
