@@ -86,7 +86,7 @@ _MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" or "are" are some.
 _JUDGEMENT = re.compile(
     r"[GUFBMV]|T(?=w)|L(?=[daGV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)"
-    r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[ad]{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
+    r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[adO]{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
 _MODIFIER = re.compile(r"[ws]|p?e")  # skin texture; 脸颊上的雀斑
@@ -247,6 +247,8 @@ class _Reader:
             if kind == "n" and not last and _LIKEWISE.search(kinds, max(i - _REACH, 0), i):
                 last = CLAIMED
             turned = CLEARED if last > 0 else CLAIMED if last < 0 else 0
+            if "O" in found[0]:
+                turned = -turned  # and the ears are not either
             return MISSING if kind == "n" and "h" in found[0] else turned, i - 1, bool(turned) or "h" in found[0]
         j, denied, weak, verb, finite = self.before(i)
         joints = "ew" if kind == "G" else "epw"
