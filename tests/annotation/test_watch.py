@@ -262,3 +262,25 @@ def spoken(port, text):
     with socket.create_connection((HOST, port), timeout=60) as line, line.makefile("rb") as answer:
         line.sendall(text.encode())
         return int(answer.readline().split()[1])
+
+
+def test_a_server_that_restarts_is_met_by_the_same_watch(work):
+    """The watch keeps its line to the server, and what it was told there."""
+    work.push()
+    first, second = work.of("a01", "pair")[:2]
+    (third, *_) = work.of("a02", "pair")
+    with watching(work) as watch:
+        watch.says("watching")
+        with work.login("ana") as ana:
+            work.answer(ana, first, said(BAD))
+            watch.says("  a01  reject  .*sent back")
+            assert work.studio("stop").returncode == 0
+            assert work.studio("serve").returncode == 0
+            work.answer(ana, second, said("Unlike the original, the lips are smeared."))
+            watch.says("  a01  reject  .*sent back")
+        with work.login("ben") as ben:
+            work.answer(ben, third, said("Unlike the original, the chin is smeared."))
+            watch.says("  a02  reject  .*sent back")
+        assert watch.end(signal.SIGTERM) == 0
+        watch.says("watch: 3 reject; 3 sent back")
+    assert hooks(work) == {}
