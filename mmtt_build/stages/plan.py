@@ -171,7 +171,11 @@ def plan(workspace: Workspace, *, total: int = 0, dry_run: bool = False) -> Summ
         METHODS.target(name)
     images = _images_per_split(workspace)
     if not images:
-        raise ConfigError("no usable image with a part map in this workspace", "mmtt build ingest, then mmtt status")
+        there = workspace.pristine.read(["status", "parts"])
+        parts = there.filter(pc.equal(there["status"], "ok"))["parts"]
+        if 0 < len(parts) == parts.null_count:
+            raise ConfigError("no usable image has a part map", "mmtt build ingest --parser bisenet makes them")
+        raise ConfigError("no usable image in this workspace", "mmtt build ingest, then mmtt status")
     before = workspace.plan.read(["forgery_id", "method", "split", "base_id", "parent_id"])
     summary = Summary(before.num_rows)
     for split, share in recipe.split.shares().items():

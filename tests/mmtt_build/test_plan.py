@@ -205,6 +205,14 @@ def test_nothing_to_plan_from(tmp_path: Path) -> None:
         plan(Workspace.init(tmp_path / "w"))
 
 
+def test_nothing_to_plan_from_without_part_maps(tmp_path: Path) -> None:
+    workspace = synthetic_workspace(tmp_path / "w", images=2)
+    workspace.pristine.append([row | {"parts": None} for row in workspace.pristine.read().to_pylist()])
+    with pytest.raises(ConfigError, match="no usable image has a part map") as refused:
+        plan(workspace)
+    assert "--parser bisenet" in (refused.value.remedy or "")
+
+
 def test_unknown_method_in_the_mix(tmp_path: Path) -> None:
     workspace = synthetic_workspace(tmp_path / "w", images=10)
     recipe = workspace.root / "mmtt.toml"
