@@ -53,9 +53,7 @@ class Served:
         with self._open() as log:
             return _spent(log, user, task, now)
 
-    def claim(
-        self, user: int, task: int, made: float, now: float, least: float, *, only: bool = False
-    ) -> float | None:
+    def claim(self, user: int, task: int, made: float, now: float, least: float, *, only: bool = False) -> float | None:
         """Notes a submission, unless less than `least` seconds were spent on it.
 
         One transaction: of two tabs or browsers that submit at the same moment, one comes second.
