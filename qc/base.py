@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -117,6 +118,11 @@ class Context:
         return self.annotation.description or ""
 
     @cached_property
+    def lowered(self) -> str:
+        """The description in lower case, with every letter where it was."""
+        return self.text.lower() if self.text.isascii() else self.text.translate(_LOWER)
+
+    @cached_property
     def folded(self) -> Folded:
         """The description as lexica compare it."""
         return fold(self.text)
@@ -134,7 +140,7 @@ class Context:
     @cached_property
     def meant(self) -> list[Mention]:
         """The mentions that say more than where another part is, see `places.meant`."""
-        return meant(self.text, self.mentions)
+        return meant(self.lowered, self.mentions)
 
     def said(self, kind: str, message: str) -> Evidence | None:
         """Evidence that the description holds phrases of a kind (`lexicon.phrases`) of any language; {} quotes them."""
@@ -150,6 +156,7 @@ class Context:
         return Evidence(message.format(quotes + more), places[:_SPANS])
 
 
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _QUOTES, _SPANS = 3, 100  # a text of 1 MB may repeat its fault on every line
 
 

@@ -15,7 +15,7 @@ from mmtt_build.workspace import Workspace
 from qc import asymmetry, regions
 from qc.base import Context, Evidence, Severity, rule
 from qc.mentions import Mention
-from qc.places import LOOK_BACK, STOP
+from qc.places import STOP
 from qc.regions import Cover
 from qc.sides import PAIRED
 
@@ -180,14 +180,15 @@ def _slots(mentions: Iterable[Mention], context: Context) -> Mapping[_Slot, list
         if mention.side == "both":  # both lips are no sides
             sides = ["left", "right"] if mention.label in PAIRED else [""]
         start = mention.start
-        if mention.side and (said := _SIDE_BEFORE.search(context.text, max(start - LOOK_BACK, 0), start)):
+        if mention.side and (said := _SIDE_BEFORE.search(context.lowered, max(start - _SIDE_LETTERS, 0), start)):
             start = said.start()
         for side in sides:
             slots.setdefault((mention.label, side), []).append((start, mention.end))
     return slots
 
 
-_SIDE_BEFORE = re.compile(r"\b(?:left|right|both)[\s-]{1,3}\Z|[左右双两][边侧]?的?\Z", re.IGNORECASE)
+_SIDE_BEFORE = re.compile(r"\b(?:left|right|both)[\s-]{1,3}\Z|[左右双两][边侧]?的?\Z")
+_SIDE_LETTERS = 9  # and the one before
 
 
 def _subject(side: str, context: Context) -> str:
@@ -274,7 +275,7 @@ _COMPARED = "larger|bigger|smaller|higher|lower|wider|narrower|longer|shorter|th
 _PLURAL = "eyes|eyebrows|brows|pupils|ears|cheeks|lips"
 _UNLIKE = tuple(
     # To look for the cues, without one of which a pattern cannot match, takes a hundredth of its time.
-    (cues, re.compile(pattern, re.IGNORECASE))
+    (cues, re.compile(pattern))
     for cues, pattern in (
         (("symmetr",), r"(?<!not )(?<!no )\b(?:a|un)symmetr\w*"),
         (
@@ -296,17 +297,17 @@ _UNLIKE = tuple(
         (tuple("不一比"), "不对称|大小不[一同等]|高低不[一同平]|一大一小|一高一低|不一样[大高]|比[左右]"),
     )
 )
-_CUE = re.compile("|".join(sorted({re.escape(cue) for cues, _ in _UNLIKE for cue in cues})))
+_CUES = tuple(dict.fromkeys(cue for cues, _ in _UNLIKE for cue in cues))
 _MEASURED = {"pupil": "eye", "mouth": "lip"} | {label: label for label in asymmetry.LABELS}
 
 
 def _pairs(context: Context) -> dict[str, list[_Span]]:
     """The pairs that the text says to be unlike, each with the words that say so in the same sentence."""
-    text, lowered = context.text, context.folded.text
-    if _CUE.search(lowered) is None:
+    text = context.lowered
+    if not any(map(text.__contains__, _CUES)):
         return {}
     unlike = [
-        claim for cues, pattern in _UNLIKE if any(cue in lowered for cue in cues) for claim in pattern.finditer(text)
+        claim for cues, pattern in _UNLIKE if any(map(text.__contains__, cues)) for claim in pattern.finditer(text)
     ]
     if not unlike:
         return {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
@@ -14,6 +13,10 @@ def meant(text: str, mentions: Sequence[Mention]) -> list[Mention]:
     """The mentions without those that only say where another part is, or what it is compared with.
 
     Where a sentence names nothing but one place, that is what it is about: "blur around the left eye".
+
+    Args:
+        text: in lower case.
+        mentions: of it.
     """
     places = set(_places(text, mentions))
     if not places:
@@ -39,9 +42,8 @@ def _sentences(text: str, mentions: Sequence[Mention]) -> Iterator[list[Mention]
 def _places(text: str, mentions: Sequence[Mention]) -> Iterator[int]:
     """Where the mentions begin that only say where another part is, or what that is compared with."""
     starts = [mention.start for mention in mentions]
-    lowered = text.lower() if text.isascii() else text.translate(_LOWER)
-    for pattern in (_BEFORE, _BETWEEN) if "between" in lowered else (_BEFORE,):
-        for found in pattern.finditer(lowered):
+    for pattern in (_BEFORE, _BETWEEN) if "between" in text else (_BEFORE,):
+        for found in pattern.finditer(text):
             last = bisect_right(starts, found.end())
             first = bisect_right(starts, found.start("between"), hi=last)
             yield from (start for start in starts[first:last] if text[start - 1].isspace())
@@ -51,8 +53,6 @@ def _places(text: str, mentions: Sequence[Mention]) -> Iterator[int]:
 
 STOP = re.compile(r"[.!?](?:\s|$)|[;。！？；\n]")
 """Where a sentence ends."""
-LOOK_BACK = 80
-"""Characters before a part that say how it is meant."""
 _UPTO = (
     r"(?P<between>)(?:\s+(?:the|a|an|his|her|its|their|both|left|right|upper|lower|inner|outer|other"
     r"|corners?|edges?|tips?|sides?|of)(?=\s)){0,6}\s+"
@@ -65,5 +65,4 @@ _BEFORE = re.compile(
     + _UPTO
 )
 _BETWEEN = re.compile(rf"\bbetween[^.;,]{{1,40}}?\band{_UPTO}")
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # keeps all positions
 _AFTER = re.compile("的?(?:[上下左右前后]方|[上下]面|旁边?|附近|周围|之间|[以之][上下])")

@@ -176,7 +176,9 @@ class Phrases:
     def find(self, folded: spelling.Folded) -> list[tuple[int, int]]:
         """Start and end of each in a folded text."""
         words = folded.words[0]
-        if not any(each.issubset(words) for word in self.needed.keys() & words for each in self.needed[word]):
+        if self.needed.keys().isdisjoint(words) or not any(
+            each.issubset(words) for word in self.needed.keys() & words for each in self.needed[word]
+        ):
             return []
         return [match.span() for match in self.pattern.finditer(folded.text)]
 
