@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from mmtt_build.errors import ConfigError
@@ -54,7 +53,7 @@ def listing(given: Iterable[str], *, language: str | None = None, official: bool
     """
     for text in given:
         found = published.mentions(text) if official else mentions(text, language)
-        row = {"text": text, "parts": labels(found), "mentions": [asdict(mention) for mention in found]}
+        row = {"text": text, "parts": labels(found), "mentions": [mention._asdict() for mention in found]}
         yield json.dumps(row, ensure_ascii=not text.isprintable())
 
 

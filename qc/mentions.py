@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mmtt_build.parts import LABELS
 from qc import denials, sides
@@ -21,8 +21,7 @@ from qc.spelling import HAN, Folded, fold
 from qc.words import read
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
+class Mention(NamedTuple):
     """A part that a text names.
 
     Attributes:

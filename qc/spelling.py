@@ -26,6 +26,10 @@ _WORD = re.compile(
     rf"([{HAN}]|[^\W_{HAN}]+(?:'(?:t|re|ve|ll|d|m)\b|-(?:like|shaped)\b)?"
     r"|[.!?](?!\d)|[;:。]|\n[^\S\n]*\n|[,()\[\]、—–]|\s-+(?=\s)|[&/+])"
 )
+_ASCII_WORD = re.compile(  # the same, a fifth faster
+    r"([a-z0-9]+(?:'(?:t|re|ve|ll|d|m)\b|-(?:like|shaped)\b)?"
+    r"|[.!?](?!\d)|[;:]|\n[^\S\n]*\n|[,()\[\]]|\s-+(?=\s)|[&/+])"
+)
 _POSSESSIVE = re.compile(r"'s\b")
 
 
@@ -44,7 +48,8 @@ class Folded:
     @cached_property
     def words(self) -> tuple[list[str], list[int]]:
         """Its words and marks, and the position after each."""
-        pieces = _WORD.split(self.text)  # half the time of going from match to match
+        pattern = _ASCII_WORD if self.text.isascii() else _WORD
+        pieces = pattern.split(self.text)  # half the time of going from match to match
         return pieces[1::2], list(accumulate(map(len, pieces)))[1::2]
 
     def original(self, start: int, end: int) -> tuple[int, int]:

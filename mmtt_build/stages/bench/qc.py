@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -98,11 +98,9 @@ def rules(say: Say, texts: int = TEXTS, pictures: int = PICTURES) -> None:
     _pictures(say, pictures)
 
 
-def _answers(
-    start: int, count: int, cover: tuple[float | None, ...] | None
-) -> Iterator[tuple[Annotation, base.Beside]]:
-    """Made-up answers that only their words can be wrong about, with what the tables know beside them."""
-    for number, text in enumerate(descriptions(start, count), start):
+def _answers(texts: Iterable[str], cover: tuple[float | None, ...] | None) -> Iterator[tuple[Annotation, base.Beside]]:
+    """Answers that only their words can be wrong about, with what the tables know beside them."""
+    for number, text in enumerate(texts):
         annotation = Annotation(
             id=f"a-{number}",
             forgery_id=f"warp-{number}",
@@ -123,7 +121,7 @@ def _answers(
 def _rule_by_rule(say: Say, count: int) -> None:
     """CPU time of each rule once the words are read, and of the reading."""
     thresholds, cover = Qc(), _cover()
-    answers = list(_answers(0, count, cover))
+    answers = list(_answers(descriptions(0, count), cover))
     contexts = [base.Context(annotation, thresholds, _LANGUAGE, beside) for annotation, beside in answers]
     texts = [context.text for context in contexts]
     words = sum(context.words for context in contexts) / count
@@ -170,24 +168,27 @@ def _cpu(
     )
 
 
-def _judge(cover: tuple[float | None, ...], start: int, count: int = _CHUNK) -> float:
-    """Judges made-up answers and keeps nothing; the CPU seconds that this took without making them."""
-    thresholds, spent = Qc(), 0.0
-    for annotation, beside in _answers(start, count, cover):
-        begun = time.process_time()
+def _judge(cover: tuple[float | None, ...], texts: Iterable[str]) -> float:
+    """Judges answers and keeps nothing; the CPU seconds that this took."""
+    thresholds, start = Qc(), time.process_time()
+    for annotation, beside in _answers(texts, cover):
         base.audit(annotation, thresholds, _LANGUAGE, beside)
-        spent += time.process_time() - begun
-    return spent
+    return time.process_time() - start
+
+
+def _judge_many(cover: tuple[float | None, ...], count: int) -> None:
+    _judge(cover, descriptions(0, count))
 
 
 def _all_cores(say: Say, count: int) -> None:
-    judge, starts = partial(_judge, _cover()), range(0, count, _CHUNK)
-    count = len(starts) * _CHUNK
-    say(f"all rules on {count:,} descriptions; by the clock with making them and with starting processes")
+    texts = list(descriptions(0, count))
+    chunks = [texts[start : start + _CHUNK] for start in range(0, count, _CHUNK)]
+    judge = partial(_judge, _cover())
+    say(f"all rules on {count:,} descriptions, by the clock with starting processes")
     say(f"  {'':<26} {'texts/s':>10} {f'{PUBLISHED:,} in':>12} {'texts/s of CPU time':>20}")
     for workers in dict.fromkeys((1, parallel.cores())):
         start = time.perf_counter()
-        spent = sum(parallel.unordered(judge, starts, workers))
+        spent = sum(parallel.unordered(judge, chunks, workers))
         rate = count / (time.perf_counter() - start)
         name = f"{workers} process{'es' if workers > 1 else ''}"
         say(f"  {name:<26} {rate:>10,.0f} {PUBLISHED / rate:>10.0f} s {count / spent:>20,.0f}")
@@ -198,7 +199,7 @@ def _memory(say: Say, few: int) -> None:
     counts = (few, 10 * few)
     say(f"memory, peak MB of a process\n  {'':<26} {counts[0]:>10,} {counts[1]:>10,} texts")
     spawn = multiprocessing.get_context("spawn")
-    judge = partial(_judge, _cover(), 0)
+    judge = partial(_judge_many, _cover())
     for name, work in (("all rules", judge), ("copies, of all", _find_copies)):
         queue = spawn.SimpleQueue()
         process = spawn.Process(target=_peaks, args=(work, counts, queue))
@@ -217,7 +218,7 @@ def _peaks(work: Callable[[int], object], counts: Sequence[int], queue: Any) -> 
 
 
 def _find_copies(count: int) -> None:
-    answers = _answers(0, count, None)
+    answers = _answers(descriptions(0, count), None)
     copies.find(((a.id, a.annotator, a.description or "") for a, _ in answers), Qc(), _LANGUAGE)
 
 
