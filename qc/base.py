@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import string
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, cached_property
 from importlib import import_module
@@ -94,7 +94,7 @@ class Beside:
     other: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Context:
     """What rules know beside the annotation they judge, each thing found out once however many of them ask.
 
@@ -104,6 +104,11 @@ class Context:
         language: of the recipe's descriptions, ISO 639-1; without one the annotation's own.
         beside: what the tables know; None leaves out the rules that need it.
         root: the workspace's folder, for the rules that look at pixels; None leaves these out.
+        text: the description, "" without one.
+        lowered: it in lower case, with every letter where it was.
+        folded: it as lexica compare it.
+        words: its length as the annotator's page counts it, see `spelling.count`.
+        mentions: the parts that it names; none in a language that has no lexicon.
     """
 
     annotation: Annotation
@@ -111,31 +116,19 @@ class Context:
     language: str | None
     beside: Beside | None = None
     root: Path | None = None
+    text: str = field(init=False)
+    lowered: str = field(init=False)
+    folded: Folded = field(init=False)
+    words: int = field(init=False)
+    mentions: list[Mention] = field(init=False)
 
-    @cached_property
-    def text(self) -> str:
-        """The description, "" without one."""
-        return self.annotation.description or ""
-
-    @cached_property
-    def lowered(self) -> str:
-        """The description in lower case, with every letter where it was."""
-        return self.text.lower() if self.text.isascii() else self.text.translate(_LOWER)
-
-    @cached_property
-    def folded(self) -> Folded:
-        """The description as lexica compare it."""
-        return fold(self.text)
-
-    @cached_property
-    def words(self) -> int:
-        """The description's length as the annotator's page counts it, see `spelling.count`."""
-        return count(self.text)
-
-    @cached_property
-    def mentions(self) -> list[Mention]:
-        """The parts that the description names; none in a language that has no lexicon."""
-        return read_mentions(self.folded, self.language) if self.language in lexicon.LANGUAGES else []
+    def __post_init__(self) -> None:
+        """Reads the description."""
+        self.text = text = self.annotation.description or ""
+        self.lowered = text.lower() if text.isascii() else text.translate(_LOWER)
+        self.folded = fold(text)
+        self.words = count(text)
+        self.mentions = read_mentions(self.folded, self.language) if self.language in lexicon.LANGUAGES else []
 
     @cached_property
     def meant(self) -> list[Mention]:

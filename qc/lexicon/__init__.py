@@ -168,10 +168,12 @@ class Phrases:
     Attributes:
         pattern: finds them in a folded text.
         needed: by the longest word of each, the words of all that have it: a text without all of them needs no search.
+        han: whether they are Chinese.
     """
 
     pattern: re.Pattern[str]
     needed: Mapping[str, Sequence[frozenset[str]]]
+    han: bool
 
     def find(self, folded: spelling.Folded) -> list[tuple[int, int]]:
         """Start and end of each in a folded text."""
@@ -189,13 +191,13 @@ def phrases(kind: str) -> list[Phrases]:
     found = []
     for language in LANGUAGES:
         entries = sorted(_phrases(_read(language)["phrases"][kind]), key=len, reverse=True)
-        han = re.match(f"[{spelling.HAN}]", entries[0][0])
+        han = re.match(f"[{spelling.HAN}]", entries[0][0]) is not None
         spelled = "|".join(("" if han else r"[\s_-]{1,3}").join(map(re.escape, entry)) for entry in entries)
         pattern = re.compile(f"(?:{spelled})" if han else rf"\b(?:{spelled})\b")
         needed: dict[str, list[frozenset[str]]] = {}
         for entry in entries:
             needed.setdefault(max(entry, key=len), []).append(frozenset(entry))
-        found.append(Phrases(pattern, needed))
+        found.append(Phrases(pattern, needed, han))
     return found
 
 

@@ -136,8 +136,6 @@ def _rule_by_rule(say: Say, count: int) -> None:
     steps["copies, of all"] = lambda: copies.find(
         ((a.id, a.annotator, a.description or "") for a, _ in answers), thresholds, _LANGUAGE
     )
-    for context in contexts:
-        vars(context).update(mentions=context.mentions)  # found once, as in an audit: a rule's line is what it adds
     seconds, ratios = _cpu(steps, lambda: [official.vector(text) for text in texts])
     say(f"rules on {count:,} descriptions of {words:.0f} words, CPU time of one core")
     say(f"  {'':<26} {'texts/s':>10} {'of all':>8} {'x published':>12}")
