@@ -211,7 +211,7 @@ IMAGE_CHECKS = pa.schema(
         ("forgery_id", pa.string()),
         ("verdict", pa.string()),
         ("findings", pa.list_(FINDING)),
-        ("cover", pa.list_(pa.float32())),  # `qc.regions.Map.cover`: share of each part that is masked; null without a map
+        ("cover", pa.list_(pa.float32())),  # `qc.regions.Map.cover`: masked share of each part; null without a map
         ("fingerprint", pa.string()),
     ]
 )
