@@ -85,6 +85,8 @@ FORGERIES = pa.schema(
         ("focus", pa.list_(pa.int16(), 2)),  # x, y of `masks.focus`
         ("changed_share", pa.float32()),
         ("mean_change", pa.float32()),
+        ("cover", pa.list_(pa.float32())),  # `qc.regions.Map.cover`: masked share of each part
+        ("cover_of", pa.string()),  # `qc.regions.basis` of it: it holds for no other files and for no other code
         ("part_map", pa.string()),  # stored part map of the result, or null where the base's still fits
         ("image_crc", pa.int64()),  # CRC-32 of the PNG files: export refuses one that is not what was stored
         ("mask_crc", pa.int64()),
@@ -211,7 +213,7 @@ IMAGE_CHECKS = pa.schema(
         ("forgery_id", pa.string()),
         ("verdict", pa.string()),
         ("findings", pa.list_(FINDING)),
-        ("cover", pa.list_(pa.float32())),  # `qc.regions.Map.cover`: masked share of each part; null without a map
+        ("cover", pa.list_(pa.float32())),  # as in FORGERIES, of the files as they are now; null without a map
         ("fingerprint", pa.string()),
     ]
 )

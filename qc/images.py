@@ -76,7 +76,13 @@ class Measurer:
         self._base: _Base | None = None
 
     def measure(
-        self, forged: Forged, *, changed_share: float | None = None, mean_change: float | None = None
+        self,
+        forged: Forged,
+        *,
+        changed_share: float | None = None,
+        mean_change: float | None = None,
+        cover: Cover | None = None,
+        cover_of: str | None = None,
     ) -> tuple[Picture, Cover | None]:
         """Reads the files of a forgery. What is wrong with one of them is in the picture, and no error.
 
@@ -84,6 +90,8 @@ class Measurer:
             forged: the forgery.
             changed_share: what the table says, for when the pixels are not decoded.
             mean_change: likewise.
+            cover: what was measured when it was forged.
+            cover_of: `regions.basis` of that; of other files it is measured here, for which part maps are decoded.
 
         Returns:
             What was measured, and what the mask covers of each part: None without a mask or a part map.
@@ -95,18 +103,25 @@ class Measurer:
         stored = File(self._folders, "mask", forged.mask, forged.crcs[1])
         files = [base, image, stored]
         facts: dict[str, object] = {}
-        cover = broken = None
+        broken = None
         piece = stored.piece() if stored.fits and stored.header and stored.header.colour == GREY else None
         if piece is not None:
             grey, (y, x) = piece
             mask = masks.from_grey(grey)
             facts = _shape(grey, mask)
-            maps = [self._base.parts] if forged.base_parts else []
+            parts = self._base.parts if forged.base_parts else None
+            result = None
             if forged.parts:
-                maps.append(PartMap(self._folders, "part map of the result", forged.parts, forged.crcs[2]))
+                result = PartMap(self._folders, "part map of the result", forged.parts, forged.crcs[2])
+            maps = [one for one in (parts, result) if one]
             files += maps
-            for one in maps:
-                cover = regions.larger(cover, one.map.cover(mask, (y, x)) if one.map else None)
+            crcs = stored.crc, parts.crc if parts else None, result.crc if result else None
+            if cover_of is None or cover_of != regions.basis(crcs, forged.points, forged.landmarks):
+                cover = None
+                for one in maps:
+                    cover = regions.larger(cover, one.map.cover(mask, (y, x)) if one.map else None)
+        else:
+            cover = None
         if self.pixels and piece is not None and base.fits and image.fits:
             before, after = base.decoded(), image.decoded()
             if before is not None and after is not None:

@@ -13,6 +13,7 @@ error.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from mmtt_build import parts
 from mmtt_build.parts import CLASSES, INDEX, LABELS, LabelMap, Mask
+from qc.version import rules_version
 
 SIDES = ("", "left", "right")
 SLOTS = tuple(product(LABELS, SIDES))
@@ -125,6 +127,21 @@ class Map:
             eyes[eyes < 0] = glasses[eyes < 0]
         best[:: len(SIDES)] = best.reshape(-1, len(SIDES)).max(axis=1)
         return tuple(share if share >= 0 else None for share in best.tolist())
+
+
+def basis(
+    crcs: Sequence[int | None], points: Sequence[float] | None = None, landmarks: Sequence[float] | None = None
+) -> str:
+    """Digest of what a cover is measured from, and of the code that measures: it holds as long as this is the same.
+
+    Args:
+        crcs: CRC-32 of the files of the mask, of the part map and of that of the result, which may be None.
+        points: as `Map` has them.
+        landmarks: likewise.
+    """
+    numbers = (np.asarray(values or (), np.float32).tobytes() for values in (points, landmarks))
+    said = repr((rules_version("regions"), tuple(crcs), *numbers))
+    return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 
 def of(cover: Cover, label: str, side: str = "") -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -93,6 +94,7 @@ class File:
         self.unreadable: str | None = None
         self.changed: str | None = None
         self.header: Header | None = None
+        self._data = b""
         if path is None:
             self.unreadable = f"{what}: no file in the table"
             return
@@ -101,12 +103,17 @@ class File:
         except MmttError as error:
             self.unreadable = f"{what} {path}: {error.message}"
             return
-        if crc is not None and (found := isal_zlib.crc32(self._data)) != crc:
-            self.changed = f"{what} {path}: CRC-32 {found:08x}, was {crc:08x}"
+        if crc is not None and crc != self.crc:
+            self.changed = f"{what} {path}: CRC-32 {self.crc:08x}, was {crc:08x}"
         try:
             self.header = _header(self._data)
         except (ValueError, struct.error, IndexError):
             self.unreadable = f"{what}: not a whole PNG"
+
+    @cached_property
+    def crc(self) -> int:
+        """Its CRC-32; of what cannot be read, that of nothing."""
+        return isal_zlib.crc32(self._data)
 
     @property
     def fits(self) -> bool:
@@ -131,11 +138,7 @@ class File:
 
 
 class PartMap(File):
-    """A part map's file.
-
-    Attributes:
-        map: what masks are laid on, or None where there is none.
-    """
+    """A part map's file."""
 
     def __init__(
         self,
@@ -147,15 +150,23 @@ class PartMap(File):
         landmarks: Sequence[float] | None = None,
     ) -> None:
         super().__init__(folders, what, path, crc)
-        self.map: regions.Map | None = None
-        if self.header is None:
-            return
+        self._face = points, landmarks
+        if self.header and not self.header.fits:
+            self._refuse()
+
+    @cached_property
+    def map(self) -> regions.Map | None:
+        """What masks are laid on, decoded when it is asked for; None where there is none."""
         labels = self.decoded(grey=True) if self.fits else None
-        if not self.fits or (labels is not None and int(labels.max()) >= len(CLASSES)):
-            needed = f"{SIZE}x{SIZE} grey with values below {len(CLASSES)}"
-            self.unreadable = f"{what} {path}: {self.header}, needs {needed}"
+        if labels is not None and int(labels.max()) >= len(CLASSES):
+            self._refuse()
         elif labels is not None:
-            self.map = regions.Map(labels, points, landmarks)
+            return regions.Map(labels, *self._face)
+        return None
+
+    def _refuse(self) -> None:
+        needed = f"{SIZE}x{SIZE} grey with values below {len(CLASSES)}"
+        self.unreadable = f"{self.what} {self.path}: {self.header}, needs {needed}"
 
 
 def _header(data: bytes) -> Header:

@@ -15,12 +15,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cv2
 import numpy as np
 from isal import isal_zlib
 
 from mmtt_build import images, masks, parts, store
 from mmtt_build.errors import BadImage, ContractBroken, MmttError
 from mmtt_build.loop import Loop
+from mmtt_build.masks import Mask
+from mmtt_build.parts import LabelMap
 from mmtt_build.stages import steps
 from mmtt_build.stages.devices import needs_models
 from mmtt_build.weights import Weights
@@ -30,6 +33,10 @@ if TYPE_CHECKING:
     from generators.base import Forged, Job, Method, Rejection
 
 Row = dict[str, Any]
+"""Of the plan, with `OF_BASE`; or of the forgeries table."""
+
+OF_BASE = ("points", "landmarks")
+"""Columns of its base in the table of pristine images, which a planned row brings along."""
 
 _RUN_ENDS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 """Errors of the machine, not of a row: the run stops instead of failing every row that follows."""
@@ -48,6 +55,7 @@ class Loaded(NamedTuple):
     """What was read of a row, and what the method made of that before its turn on the device."""
 
     job: Job
+    parts_crc: int  # CRC-32 of the base's part map, as a file
     begun: Any
 
 
@@ -73,8 +81,8 @@ class Forger:
         Raises:
             BadImage: a stored image is missing or damaged.
         """
-        job = load(workspace, row)
-        return Loaded(job, self.method.begin(job))
+        job, parts_crc = load(workspace, row)
+        return Loaded(job, parts_crc, self.method.begin(job))
 
     def __call__(self, jobs: Sequence[Loaded]) -> list[Ending | Exception]:
         """What gives the forgery or rejection of a row, or the exception that it died of, which must not end the run.
@@ -204,23 +212,30 @@ def forge_on_device(
         yield rows, f"{device} {loop.busy.share:.0%} busy{smaller}"
 
 
-def load(workspace: Workspace, row: Row) -> Job:
+def load(workspace: Workspace, row: Row) -> tuple[Job, int]:
     """Reads and decodes what a planned row needs.
+
+    Returns:
+        The job, and the CRC-32 of the base's part map, as a file.
 
     Raises:
         BadImage: a stored image is missing or damaged.
     """
     from generators.base import Job
 
+    crcs = {}
+
     def image(kind: str, name: str) -> Any:
         path = workspace.root / workspace.image_path(kind, name)
         try:
-            return images.decode_stored(images.read_bytes(path), grey=kind in ("parts", "masks"))
+            data = images.read_bytes(path)
+            crcs[kind, name] = isal_zlib.crc32(data)
+            return images.decode_stored(data, grey=kind in ("parts", "masks"))
         except BadImage as error:
             raise BadImage(f"{path.relative_to(workspace.root)}: {error.message}") from error
 
     source = row["source_id"]
-    return Job(
+    job = Job(
         id=row["forgery_id"],
         seed=row["seed"],
         params=json.loads(row["params"]),
@@ -230,6 +245,7 @@ def load(workspace: Workspace, row: Row) -> Job:
         source_labels=image("parts", source) if source else None,
         altered=row["parent_id"] is not None,
     )
+    return job, crcs["parts", row["base_id"]]
 
 
 def finish(
@@ -256,13 +272,13 @@ def finish(
             if _ends_run(error):
                 raise
             made = error
-    done = _finished(workspace, method, row, job, made)
+    done = _finished(workspace, method, row, loaded, made)
     if debug_dir is not None and job is not None:
         steps.write_sheet(debug_dir, job, made, f"{done['status']}: {done['reason']}" if done["reason"] else "ok")
     return done
 
 
-def _finished(workspace: Workspace, method: Method, row: Row, job: Job | None, made: Any) -> Row:
+def _finished(workspace: Workspace, method: Method, row: Row, loaded: Loaded | None, made: Any) -> Row:
     from generators.base import Rejection
 
     if isinstance(made, Rejection):
@@ -271,9 +287,9 @@ def _finished(workspace: Workspace, method: Method, row: Row, job: Job | None, m
         return outcome(row, "failed", str(made))
     if isinstance(made, Exception):
         return outcome(row, "failed", f"{type(made).__name__}: {made}")
-    assert job is not None
+    assert loaded is not None
     try:
-        return _store(workspace, row, job, made, method.mask_origin)
+        return _store(workspace, row, loaded, made, method.mask_origin)
     except ContractBroken as error:
         return outcome(row, "rejected", f"mask contract: {error.message}")
 
@@ -282,9 +298,9 @@ def _base(workspace: Workspace, row: Row) -> str:
     return workspace.image_path("pristine", row["base_id"])
 
 
-def _store(workspace: Workspace, row: Row, job: Job, made: Forged, origin: str) -> Row:
+def _store(workspace: Workspace, row: Row, loaded: Loaded, made: Forged, origin: str) -> Row:
     """Checks the contract against what was altered and, after an earlier forgery, against the pristine base too."""
-    mask = made.mask
+    job, mask = loaded.job, made.mask
     change = masks.check(job.image, made.image, mask)
     altered = workspace.image_path("forged", row["parent_id"]) if row["parent_id"] else _base(workspace, row)
     encoded = images.encode_rgb(made.image, images.read_bytes(workspace.root / altered), mask)
@@ -304,12 +320,14 @@ def _store(workspace: Workspace, row: Row, job: Job, made: Forged, origin: str) 
         touched |= set(parts.touched(made.labels, mask))
     for path, data in files.values():
         store.write_file(workspace.root / path, data)
+    crcs = {kind: isal_zlib.crc32(data) for kind, (_, data) in files.items()}
     return outcome(
         row,
         "ok",
         None,
         **{kind: path for kind, (path, _) in files.items()},
-        **{f"{kind}_crc": isal_zlib.crc32(data) for kind, (_, data) in files.items()},
+        **{f"{kind}_crc": crc for kind, crc in crcs.items()},
+        **_cover(row, loaded, mask, made.labels, (crcs["mask"], loaded.parts_crc, crcs.get("part_map"))),
         mask_origin=origin,
         parts=[part for part in parts.CLASSES if part in touched],
         mask_area=np.float32(change.area),
@@ -318,3 +336,16 @@ def _store(workspace: Workspace, row: Row, job: Job, made: Forged, origin: str) 
         mean_change=np.float32(change.mean_change),
         facts=json.dumps(made.facts, sort_keys=True) if made.facts else None,
     )
+
+
+def _cover(row: Row, loaded: Loaded, mask: Mask, after: LabelMap | None, crcs: Sequence[int | None]) -> dict[str, Any]:
+    """What the mask covers of each part: QC asks for it, and would have to decode the part maps again."""
+    from qc import regions
+
+    face = [row[name] for name in OF_BASE]
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    piece = mask[y : y + height, x : x + width]
+    cover: regions.Cover | None = regions.Map(loaded.job.labels, *face).cover(piece, (y, x))
+    if after is not None:
+        cover = regions.larger(cover, regions.Map(after).cover(piece, (y, x)))
+    return {"cover": cover, "cover_of": regions.basis(crcs, *face)}

@@ -206,7 +206,7 @@ def _need_weights(rows: pa.Table, kinds: dict[str, Any], weights: Weights) -> No
 
 
 def _pending(workspace: Workspace, methods: Sequence[str], shard: Shard, retry_failed: bool) -> pa.Table:
-    """Plan rows that are to be made, in plan order."""
+    """Plan rows that are to be made, in plan order, with the columns `forge.OF_BASE` of their bases."""
     finished = workspace.forgeries.keys(status="ok") if retry_failed else workspace.forgeries.keys()
     keys = workspace.plan.read(["forgery_id", "method", "parent_id"])
     wanted = pc.invert(pc.is_in(keys["forgery_id"], finished.combine_chunks()))
@@ -219,7 +219,12 @@ def _pending(workspace: Workspace, methods: Sequence[str], shard: Shard, retry_f
     if not keys.num_rows:
         return workspace.plan.schema.empty_table()
     rows = workspace.plan.read()
-    return rows.filter(pc.is_in(rows["forgery_id"], keys["forgery_id"].combine_chunks()))
+    rows = rows.filter(pc.is_in(rows["forgery_id"], keys["forgery_id"].combine_chunks()))
+    bases = workspace.pristine.read(["id", *forge.OF_BASE])
+    at = pc.index_in(rows["base_id"], bases["id"].combine_chunks())
+    for name in forge.OF_BASE:
+        rows = rows.append_column(name, bases[name].take(at))
+    return rows
 
 
 def _with_parents(workspace: Workspace, rows: pa.Table) -> tuple[pa.Table, list[dict[str, Any]], int]:

@@ -35,6 +35,7 @@ ALONE = 4 * BATCH
 """Up to so many forgeries one process is done before others have started."""
 
 _CHANGE = ("changed_share", "mean_change")
+_MEASURED = (*_CHANGE, "cover", "cover_of")
 _STORED = ("image", "mask", "part_map", "image_crc", "mask_crc", "part_map_crc", *_CHANGE)
 _WITH_PIXELS = "+pixels"
 """Behind the fingerprint of what was decoded whole: it needs no second look without."""
@@ -46,7 +47,7 @@ _measurer: Measurer
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A batch for a worker: rows as `answers.forged` reads them, with `_CHANGE`, and their new fingerprints."""
+    """A batch for a worker: rows as `answers.forged` reads them, with `_MEASURED`, and their new fingerprints."""
 
     rows: pa.Table
     fingerprints: Sequence[str]
@@ -92,13 +93,13 @@ def _tasks(workspace: Workspace, names: pa.Array, fingerprints: Sequence[str], t
         return
     forgeries = Forgeries(workspace)
     found = forgeries.find(names)
-    changes = workspace.forgeries.read(["forgery_id", *_CHANGE])
-    at = pc.index_in(names, changes["forgery_id"].combine_chunks())
+    measured = workspace.forgeries.read(["forgery_id", *_MEASURED])
+    at = pc.index_in(names, measured["forgery_id"].combine_chunks())
     for start in range(0, len(todo), BATCH):
         batch = pa.array(todo[start : start + BATCH], pa.int64())
         rows = forgeries.rows(found.take(batch))
-        for column in _CHANGE:
-            rows = rows.append_column(column, changes[column].take(at.take(batch)))
+        for column in _MEASURED:
+            rows = rows.append_column(f"made_{column}", measured[column].take(at.take(batch)))
         yield _Task(rows.combine_chunks(), [fingerprints[i] for i in batch.to_pylist()])
 
 
@@ -118,7 +119,7 @@ def _check(thresholds: Qc, task: _Task) -> list[dict[str, Any]]:
     for row, fingerprint in zip(task.rows.to_pylist(), task.fingerprints, strict=True):
         of = forged(row)
         assert of is not None  # the names come from the table of forgeries
-        picture, cover = _measurer.measure(of, **{name: row[name] for name in _CHANGE})
+        picture, cover = _measurer.measure(of, **{name: row[f"made_{name}"] for name in _MEASURED})
         findings = base.judge(base.Subject.FORGERY, picture, thresholds, thresholds)
         made.append(
             {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,6 +23,7 @@ from mmtt_build.registry import METHODS
 from mmtt_build.sources.base import Options
 from mmtt_build.stages import forge
 from mmtt_build.stages import generate as stage
+from mmtt_build.stages.answers import Forgeries, forged
 from mmtt_build.stages.export import export
 from mmtt_build.stages.generate import Machine, Shard, generate
 from mmtt_build.stages.ingest import ingest
@@ -29,6 +31,7 @@ from mmtt_build.stages.plan import plan
 from mmtt_build.stages.verify import verify
 from mmtt_build.weights import Weights
 from mmtt_build.workspace import Workspace
+from qc.images import Measurer
 
 ONE = Machine(workers=1)
 
@@ -187,6 +190,25 @@ def test_a_part_map_of_the_result_is_stored_and_released(ingested: Path, tmp_pat
     (workspace.root / moved[0]["part_map"]).write_bytes(stored[:-1])
     with pytest.raises(MmttError, match="is not the file that was stored"):
         export(workspace, undescribed=True, version="9.9.9")
+
+
+def test_what_a_mask_covers_is_what_qc_would_measure(ingested: Path, tmp_path: Path) -> None:
+    workspace = with_mix(ingested, tmp_path / "w", 24, 0.4, blendswap=0.5, warp=0.25, tinted_moved=0.25)
+    generate(workspace, machine=ONE)
+    rows = [row for row in workspace.forgeries.read().to_pylist() if row["status"] == "ok"]
+    forgeries = Forgeries(workspace)
+    of = forgeries.rows(forgeries.find(pa.array([row["forgery_id"] for row in rows]))).to_pylist()
+    measurer = Measurer(workspace.root)
+    for row, beside in zip(rows, of, strict=True):
+        forgery = forged(beside)
+        assert forgery is not None
+        _, cover = measurer.measure(forgery)
+        assert cover is not None
+        assert np.array_equal(np.array(row["cover"], np.float32), np.array(cover, np.float32), equal_nan=True)
+        assert measurer.measure(forgery, cover=("as stored",), cover_of=row["cover_of"])[1] == ("as stored",)
+    assert {row["part_map"] is None for row in rows} == {True, False}
+    started = {row["forgery_id"] for row in workspace.plan.read().to_pylist() if row["parent_id"]}
+    assert started & {row["forgery_id"] for row in rows}
 
 
 def test_a_sheet_shows_how_each_row_came_about(ingested: Path, tmp_path: Path) -> None:

@@ -89,6 +89,41 @@ def test_cover_is_of_both_part_maps(tmp_path: Path, forgery: Forged, quick_face:
     assert Measurer(tmp_path).measure(replace(forgery, base_parts=None))[1] is None
 
 
+def test_a_cover_holds_for_the_files_and_the_points_it_was_measured_of(
+    tmp_path: Path, forgery: Forged, quick_face: FaceMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = quick_face(7, 512)[1]
+    (tmp_path / "after.png").write_bytes(images.encode_grey(labels))
+    forgery = replace(forgery, parts="after.png")
+
+    def basis(of: Forged) -> str:
+        crcs = [zlib.crc32((tmp_path / str(path)).read_bytes()) for path in (of.mask, of.base_parts, of.parts)]
+        return regions.basis(crcs, of.points, of.landmarks)
+
+    def cover(of: Forged) -> regions.Cover | None:
+        return Measurer(tmp_path).measure(of, cover=stored, cover_of=known)[1]
+
+    stored, known = (0.25,) * len(regions.SLOTS), basis(forgery)
+    afresh = Measurer(tmp_path).measure(forgery)[1]
+    assert cover(forgery) == stored
+    moved = replace(forgery, points=(316.0, 130, 196, 130, 256, 170, 290, 260, 220, 260))
+    assert stored != cover(moved) == Measurer(tmp_path).measure(moved)[1]
+    for name, data in (
+        ("mask", mask_png(lambda grey: cv2.circle(grey, (330, 320), 50, 255, -1))),
+        ("base_parts", images.encode_grey(labels[::-1].copy())),
+        ("after", images.encode_grey(labels[::-1].copy())),
+    ):
+        whole = (tmp_path / f"{name}.png").read_bytes()
+        (tmp_path / f"{name}.png").write_bytes(data)
+        assert stored != cover(forgery) == Measurer(tmp_path).measure(forgery)[1]
+        (tmp_path / f"{name}.png").unlink()
+        assert cover(forgery) != stored
+        (tmp_path / f"{name}.png").write_bytes(whole)
+    assert cover(forgery) == stored
+    monkeypatch.setattr(regions, "rules_version", lambda *modules: "another")
+    assert cover(forgery) == afresh
+
+
 @pytest.mark.parametrize("name", ["base", "image", "mask", "base_parts"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut off", "no PNG", "a folder", "no path", "outside"])
 def test_a_file_that_cannot_be_read(tmp_path: Path, forgery: Forged, name: str, damage: str) -> None:

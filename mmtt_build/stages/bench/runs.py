@@ -71,7 +71,11 @@ def loop(say: Say) -> None:
 
         def rows(batch: int, what: str) -> list[dict[str, Any]]:
             names = [f"{what}-{batch}-{i}" for i in range(8)]
-            planned = dict.fromkeys(schema.PLAN.names) | {"base_id": "face", "seed": 0, "params": "{}"}
+            planned = dict.fromkeys([*schema.PLAN.names, *forge.OF_BASE]) | {
+                "base_id": "face",
+                "seed": 0,
+                "params": "{}",
+            }
             return [planned | {"forgery_id": name} for name in names]
 
         forger = forge.Forger(method)
