@@ -6,8 +6,9 @@ act for an annotator; there the submission is deleted, and the task's page shows
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 from annotation.page import NOTICE
 from mmtt_build.config import Qc
 from mmtt_build.errors import ServerError
+from mmtt_build.parts import LABELS
 
 if TYPE_CHECKING:
     from label_studio_sdk import LabelStudio
 
 _QUOTES, _LETTERS = 3, 40
 _AGAIN = "mmtt qc send-back"
+_PART = re.compile(rf"\b(?:(left|right) )?({'|'.join(LABELS)})\b")
 
 
 class Outcome(StrEnum):
@@ -39,7 +42,7 @@ def reasons(
     """What an annotator is told: their own words and the page's rules, nothing of how the forgery was made.
 
     Args:
-        findings: as `schema.FINDING` has them, those that are to be told; rules without a sentence are left out.
+        findings: as `schema.FINDING` has them, those that are to be told.
         description: what was written.
         qc: thresholds of the recipe.
         language: of the page.
@@ -50,13 +53,14 @@ def reasons(
     for finding in findings:
         sentence = words["rules"].get(finding["rule"])
         if sentence is None:
-            continue
+            continue  # of a rule that was there when it was judged, and is not now
         said = [_short((description or "")[span["start"] : span["end"]]) for span in finding["spans"] or ()]
-        quotes = words["comma"].join(words["quote"].format(text) for text in list(dict.fromkeys(said))[:_QUOTES])
+        named = dict.fromkeys([*list(dict.fromkeys(said))[:_QUOTES], *_ticked(finding["message"], language)])
+        quotes = words["comma"].join(words["quote"].format(text) for text in named)
         told.append(
             sentence.format(
-                quotes=quotes or words["unquoted"], seconds=f"{qc.min_observation_s:g}", words=qc.max_words,
-                least=qc.min_words,
+                quotes=quotes or words["unquoted"], sides=words[qc.sides], seconds=f"{qc.min_observation_s:g}",
+                words=qc.max_words, least=qc.min_words,
             )
         )  # fmt: skip
     return list(dict.fromkeys(told))
@@ -117,6 +121,13 @@ def _short(text: str) -> str:
     return text if len(text) <= _LETTERS else f"{text[:_LETTERS]}…"
 
 
+def _ticked(message: str, language: str) -> Iterator[str]:
+    """The parts that a finding names from where it speaks of ticks on, as the page calls them."""
+    for side, label in _PART.findall(message.partition("ticked")[2]):
+        name = _words(language, "words.toml")["labels"][label]
+        yield _words(language)[side].format(name) if side else name
+
+
 @cache
-def _words(language: str) -> Mapping[str, Any]:
-    return tomllib.loads(resources.files("annotation.page").joinpath("repair.toml").read_text("utf-8"))[language]
+def _words(language: str, file: str = "repair.toml") -> Mapping[str, Any]:
+    return tomllib.loads(resources.files("annotation.page").joinpath(file).read_text("utf-8"))[language]

@@ -22,6 +22,7 @@ from tests.annotation.work import WAIT_S, Work, said
 
 BAD = "Unlike the original image, the nose is blurred and too dark."
 GOOD = "The nose is blurred and too dark."
+UNUSED = "This pair is not used any more, which is no fault of yours. Choose 'broken pair' and submit it."
 REASON = "“Unlike the original”: no word on the pristine image, please, or on the comparison."
 
 
@@ -119,7 +120,7 @@ def test_what_is_not_rejected_work_of_somebody_who_is_there_stays(answered):
         accuse(work, ids[fast], "row.forgery")
         assert ana.patch(f"/api/annotations/{number}/", json={"result": said(GOOD)}).status_code == 200
     shown = send_back(work.workspace, Selection(), "Lea", dry_run=True)
-    assert set(shown.sent) == {name, ids[changed]}, "as of the last pull"
+    assert set(shown.sent) == {name, ids[changed], ids[fast]}, "as of the last pull"
     assert rows(work.workspace.sent_back) == {}
     with pytest.raises(ConfigError, match=f"no answer '{name}x'\n.*{name}"):
         send_back(work.workspace, Selection((f"{name}x",)), "Lea")
@@ -135,8 +136,9 @@ def test_what_is_not_rejected_work_of_somebody_who_is_there_stays(answered):
     others = send_back(work.workspace, Selection(rules=("time.too-short", "labels.out-of-mask", "row.forgery")), "Lea")
     assert {why: set(names) for why, names in others.skipped.items()} == {
         "says that the pair is broken: look at it": {ids[broken]},
-        "no reason that its annotator may be told": {ids[repeat], ids[fast]},
+        "no reason that its annotator may be told": {ids[repeat]},
     }
+    assert others.sent == {ids[fast]: [UNUSED]}
     folder = work.studio.data
     known = people.load(folder)
     people.save(folder, known | {"a01": replace(known["a01"], left="2026-01-01")})
