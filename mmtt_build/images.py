@@ -11,7 +11,10 @@ import io
 import stat
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -39,7 +42,18 @@ def read_bytes(path: Path) -> bytes:
     """Bytes of an image file.
 
     Raises:
-        BadImage: the file is missing, empty, not a regular file, or over `MAX_BYTES`.
+        BadImage: as `opened`.
+    """
+    with opened(path) as (file, size):
+        return file.read(size)  # a size saves a third of the time
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """An image file to read from, and its size in bytes.
+
+    Raises:
+        BadImage: the file is missing, empty, not a regular file, over `MAX_BYTES`, or cannot be read.
     """
     try:
         info = path.stat()
@@ -50,7 +64,7 @@ def read_bytes(path: Path) -> bytes:
         if info.st_size > MAX_BYTES:
             raise BadImage(f"file of {info.st_size:,} bytes, at most {MAX_BYTES:,}")
         with path.open("rb") as file:
-            return file.read(info.st_size)  # a size saves a third of the time
+            yield file, info.st_size
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # the last one of a null character
         raise BadImage("missing file") from error
     except OSError as error:

@@ -152,7 +152,7 @@ class _Base:
 
     def __init__(self, folders: Folders, forged: Forged) -> None:
         self._folders, self._of = folders, forged
-        self.image = File(folders, "pristine image", forged.base)
+        self.image = File(folders, "pristine image", forged.base, whole=False)
 
     def is_of(self, forged: Forged) -> bool:
         """Whether this is the forgery's base."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import cv2
@@ -83,13 +84,22 @@ class Folders:
 class File:
     """A picture's file, read once.
 
+    Args:
+        folders: of the workspace.
+        what: it is, for messages.
+        path: relative to the workspace.
+        crc: CRC-32 that it had when it was stored.
+        whole: whether to read all of it, and not only how it stores its picture, until the pixels are asked for.
+
     Attributes:
         unreadable: why it cannot be read, or None.
         changed: both CRC-32 if it is not the file that was stored, else None.
         header: how it stores its picture; None where it cannot be read.
     """
 
-    def __init__(self, folders: Folders, what: str, path: str | None, crc: int | None = None) -> None:
+    def __init__(
+        self, folders: Folders, what: str, path: str | None, crc: int | None = None, *, whole: bool = True
+    ) -> None:
         self.what, self.path = what, path
         self.unreadable: str | None = None
         self.changed: str | None = None
@@ -99,15 +109,18 @@ class File:
             self.unreadable = f"{what}: no file in the table"
             return
         try:
-            self._data = images.read_bytes(folders.path(path))
+            self._path = folders.path(path)
+            if not whole:
+                with images.opened(self._path) as (file, size):
+                    self.header = _header(partial(_part, file.fileno()), size)
+                return
+            self._data = images.read_bytes(self._path)
+            if crc is not None and crc != self.crc:
+                self.changed = f"{what} {path}: CRC-32 {self.crc:08x}, was {crc:08x}"
+            self.header = _header(self._data.__getitem__, len(self._data))
         except MmttError as error:
             self.unreadable = f"{what} {path}: {error.message}"
-            return
-        if crc is not None and crc != self.crc:
-            self.changed = f"{what} {path}: CRC-32 {self.crc:08x}, was {crc:08x}"
-        try:
-            self.header = _header(self._data)
-        except (ValueError, struct.error, IndexError):
+        except (ValueError, struct.error):
             self.unreadable = f"{what}: not a whole PNG"
 
     @cached_property
@@ -123,7 +136,7 @@ class File:
     def decoded(self, grey: bool = False) -> NDArray[np.uint8] | None:
         """The pixels, or None if they are damaged."""
         try:
-            return images.decode_stored(self._data, grey)
+            return images.decode_stored(self._data or images.read_bytes(self._path), grey)
         except (BadImage, cv2.error, MemoryError):
             self.unreadable = f"{self.what}: its pixels are damaged"
             return None
@@ -169,26 +182,35 @@ class PartMap(File):
         self.unreadable = f"{self.what} {self.path}: {self.header}, needs {needed}"
 
 
-def _header(data: bytes) -> Header:
-    """Reads the chunks of a PNG.
+_Part = Callable[[slice], bytes]
+"""Gives a slice of a file's bytes."""
+
+
+def _part(descriptor: int, where: slice) -> bytes:
+    return os.pread(descriptor, where.stop - where.start, where.start)
+
+
+def _header(part: _Part, size: int) -> Header:
+    """Reads the chunks of a PNG, of those with pixels only how long they are.
 
     Raises:
         ValueError: it is none, or is cut off; struct.error likewise.
     """
-    if not data.startswith(b"\x89PNG\r\n\x1a\n") or data[12:16] != b"IHDR":
+    start = part(slice(0, 29))
+    if not start.startswith(b"\x89PNG\r\n\x1a\n") or start[12:16] != b"IHDR":
         raise ValueError("no PNG")
-    width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", data, 16)
-    return Header(width, height, depth, colour, interlace, tuple(_extra(data)))
+    width, height, depth, colour, _, _, interlace = struct.unpack_from(">IIBBBBB", start, 16)
+    return Header(width, height, depth, colour, interlace, tuple(_extra(part, size)))
 
 
-def _extra(data: bytes) -> Iterator[tuple[str, bytes]]:
+def _extra(part: _Part, size: int) -> Iterator[tuple[str, bytes]]:
     at = 8
     while True:
-        length, kind = struct.unpack_from(">I4s", data, at)
+        length, kind = struct.unpack(">I4s", part(slice(at, at + 8)))
         if kind == b"IEND":
-            if len(data) > at + 12:
-                yield "bytes behind the end", data[at + 12 :]
+            if size > at + 12:
+                yield "bytes behind the end", part(slice(at + 12, size))
             return
         if kind not in (b"IHDR", b"IDAT", b"PLTE"):
-            yield kind.decode("latin-1"), data[at + 8 : at + 8 + length]
+            yield kind.decode("latin-1"), part(slice(at + 8, at + 8 + length))
         at += 12 + length
