@@ -137,16 +137,41 @@ class KeptTable(Table):
         return rows
 
 
-def _read(shard: Path, wanted: pa.Schema) -> pa.Table:
-    """Columns of a shard, the key first; others that it lacks are null.
+class SomeRows(Table):
+    """A table for which all rows but some are not there: of shards that hold none of these only the keys are read.
+
+    Args:
+        folder: where the shards lie.
+        schema: Arrow schema.
+        among: keys of the rows.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, among: Iterable[str]) -> None:
+        super().__init__(folder, schema)
+        self._among = pa.array(sorted(among), pa.string())
+
+    def _rows(self, wanted: pa.Schema) -> pa.Table:
+        some = (_read(shard, wanted, self._among) for shard in self.shards())
+        return _latest(pa.concat_tables([wanted.empty_table(), *some]), self.key)
+
+
+def _read(shard: Path, wanted: pa.Schema, among: pa.Array | None = None) -> pa.Table:
+    """Columns of a shard, the key first; others that it lacks are null. With `among` only the rows of these keys.
 
     File by file rather than as a dataset: pyarrow.dataset imports pandas where that is installed, for a second or two.
     """
     try:
         with pq.ParquetFile(shard, page_checksum_verification=True) as file:
-            there = file.read([n for n in wanted.names if n in file.schema_arrow.names], use_threads=False)
-        if wanted.names[0] not in there.column_names:
-            raise pa.ArrowInvalid(f"it has no column {wanted.names[0]}")
+            names = [n for n in wanted.names if n in file.schema_arrow.names]
+            if wanted.names[0] not in names:
+                raise pa.ArrowInvalid(f"it has no column {wanted.names[0]}")
+            if among is None:
+                there = file.read(names, use_threads=False)
+            else:
+                chosen = pc.is_in(file.read(names[:1], use_threads=False)[0], among)
+                if not pc.any(chosen).as_py():
+                    return wanted.empty_table()
+                there = file.read(names, use_threads=False).filter(chosen)
         absent = pa.nulls(len(there))
         columns = [there[name] if name in there.column_names else absent for name in wanted.names]
         return pa.table(columns, wanted.names).cast(wanted)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,9 +15,9 @@ import pyarrow.compute as pc
 from mmtt_build.config import Qc
 from mmtt_build.errors import ConfigError
 from mmtt_build.stages import history
-from mmtt_build.stages.answers import Answers, forged
+from mmtt_build.stages.answers import ANSWERS, Answers, forged, plain, read
 from mmtt_build.stages.triptych import Picture, triptych
-from mmtt_build.store import Table
+from mmtt_build.store import SomeRows, Table
 from mmtt_build.workspace import Workspace
 from qc import base
 from qc.report.model import Decision, Returned
@@ -114,7 +115,10 @@ class Explanation:
 
 
 def explain(workspace: Workspace, name: str) -> Explanation:
-    """Judges one row again, in view of all others.
+    """Judges one row again, and reads of the tables little more than that.
+
+    To compare its words with those of all others takes seconds where these are many. So what the last audit found by
+    that stands, and only what no audit has seen is compared.
 
     Args:
         workspace: whose.
@@ -123,17 +127,17 @@ def explain(workspace: Workspace, name: str) -> Explanation:
     Raises:
         ConfigError: no id begins so, or several do.
     """
-    answers = Answers(workspace)
-    said = [*answers.rows["annotation_id"].to_pylist(), *workspace.submissions.keys().to_pylist()]
-    found = _resolve(name, {*said, *workspace.plan.keys().to_pylist(), *workspace.forgeries.keys().to_pylist()})
-    answer, rules, forgery_id = _answer(answers, found) if found in set(said) else (None, (), found)
+    found, said = _resolve(workspace, name)
+    near = _around(workspace, found) if said else _Near(workspace.root, _of_forgery(workspace, found))
+    answers = Answers(near)
+    answer, rules, forgery_id = _answer(answers, workspace, found) if said else (None, (), found)
     control = answer is not None and answer.kind == "control"
     there = answers.forgeries
     of = forged(there.rows(there.find(pa.array([forgery_id or None], pa.string()))).to_pylist()[0])
-    checked = _row(workspace.image_checks, forgery_id)
+    checked = _row(near.image_checks, forgery_id, ["verdict", "findings"])
     verdict = (checked or {}).get("verdict") or ""
     image = _rulings(base.Subject.FORGERY, checked["findings"], workspace.recipe.qc) if checked and verdict else ()
-    told = workspace.findings.read(["annotation_id", "forgery_id", "verdict"])
+    told = near.findings.read(["annotation_id", "forgery_id", "verdict"])
     told = told.filter(pc.equal(told["forgery_id"], found)).to_pylist()
     return Explanation(
         id=found,
@@ -145,37 +149,111 @@ def explain(workspace: Workspace, name: str) -> Explanation:
         image_verdict=verdict,
         image_rules=image,
         answers={row["annotation_id"]: row["verdict"] or "" for row in told},
-        decisions=tuple(one for one in history.decisions(workspace) if one.id == found),
-        returned=tuple(one for one in history.returned(workspace) if found in (one.id, one.successor)),
+        decisions=tuple(one for one in history.decisions(near) if one.id == found),
+        returned=tuple(one for one in history.returned(near) if found in (one.id, one.successor)),
         pictures=tuple(triptych(workspace, of, control=control)),
     )
 
 
-def _resolve(name: str, names: set[str]) -> str:
-    if name in names:
-        return name
-    begin = sorted(one for one in names if name and one.startswith(name))
-    if len(begin) == 1:
-        return begin[0]
-    if begin:
-        shown = ", ".join(begin[:5]) + (" ..." if len(begin) > 5 else "")
-        raise ConfigError(f"{len(begin):,} ids begin with {name!r}", f"write more of it: {shown}")
-    near = get_close_matches(name, names, 3)
+# --- what to read -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Near(Workspace):
+    """A workspace with those rows only that have to do with one of them.
+
+    Attributes:
+        among: keys of the rows, by table; of other tables all are there.
+    """
+
+    among: Mapping[str, Collection[str]]
+
+    def _table(self, name: str, of: object) -> Table:
+        folder = self.root / "tables" / name
+        return SomeRows(folder, of, self.among[name]) if name in self.among else Table(folder, of)
+
+
+def _resolve(workspace: Workspace, name: str) -> tuple[str, bool]:
+    """The id that is meant, and whether it is of an answer."""
+    names: list[pa.ChunkedArray] = []
+    for read_names in (
+        workspace.submissions.keys, partial(_standing, workspace), workspace.plan.keys, workspace.forgeries.keys,
+    ):  # fmt: skip
+        names.append(read_names())
+        if pc.any(pc.equal(names[-1], name)).as_py():
+            return name, len(names) <= 2
+    begin = [pc.unique(column.filter(pc.starts_with(column, name))).to_pylist() if name else [] for column in names]
+    every = sorted({one for some in begin for one in some})
+    if len(every) == 1:
+        return every[0], bool(begin[0] or begin[1])
+    if every:
+        shown = ", ".join(every[:5]) + (" ..." if len(every) > 5 else "")
+        raise ConfigError(f"{len(every):,} ids begin with {name!r}", f"write more of it: {shown}")
+    near = get_close_matches(name, {one for column in names for one in column.to_pylist()}, 3)
     raise ConfigError(
         f"no annotation or forgery {name!r}",
         f"did you mean {' or '.join(near)}?" if near else "the report of mmtt qc audit has the ids",
     )
 
 
-def _answer(answers: Answers, name: str) -> tuple[Answer, tuple[Ruling, ...], str]:
+def _standing(workspace: Workspace) -> pa.ChunkedArray:
+    said = workspace.annotations.read(["annotation_id", "answer"])
+    return said.filter(pc.is_in(said["answer"], pa.array(ANSWERS)))["annotation_id"]
+
+
+def _around(workspace: Workspace, name: str) -> _Near:
+    """What rules ask for beside an answer: all by its annotator, all to its task, and its forgery with its images."""
+    came = workspace.submissions.read(["annotation_id", "annotator", "task_id"])
+    said = workspace.annotations.read(["annotation_id", "annotator", "forgery_id"])
+    tasks: set[str] = set()
+    answers, forgeries = {name}, set[str]()
+    for table in (came, said):
+        of = table.filter(pc.equal(table["annotation_id"], name)).to_pylist()
+        for row in of:
+            tasks.update([row["task_id"]] if row.get("task_id") else ())
+            forgeries.update([row["forgery_id"]] if row.get("forgery_id") else ())
+        by = pa.array([row["annotator"] for row in of], pa.string()).drop_null()
+        answers.update(table.filter(pc.is_in(table["annotator"], by))["annotation_id"].to_pylist())
+    same = came.filter(pc.is_in(came["task_id"], pa.array(sorted(tasks), pa.string())))
+    answers.update(same["annotation_id"].to_pylist())
+    theirs = came.filter(pc.is_in(came["annotation_id"], pa.array(sorted(answers), pa.string())))
+    shown = SomeRows(workspace.tasks.folder, workspace.tasks.schema, tasks).read(["forgery_id", "mask_of"]).to_pylist()
+    forgeries.update(value for row in shown for value in row.values() if value)
+    among: dict[str, Collection[str]] = dict.fromkeys(("submissions", "annotations", "findings"), answers)
+    among["tasks"] = {task for task in theirs["task_id"].to_pylist() if task}
+    return _Near(workspace.root, among | _files(workspace, forgeries))
+
+
+def _of_forgery(workspace: Workspace, name: str) -> dict[str, Collection[str]]:
+    told = workspace.findings.read(["annotation_id", "forgery_id"])
+    answers = told.filter(pc.equal(told["forgery_id"], name))["annotation_id"].to_pylist()
+    return {"findings": answers, "submissions": (), "annotations": ()} | _files(workspace, [name])
+
+
+def _files(workspace: Workspace, forgeries: Collection[str]) -> dict[str, Collection[str]]:
+    """Of forgeries the rows, and those of the images that they were made from."""
+    planned = SomeRows(workspace.plan.folder, workspace.plan.schema, forgeries).read(["base_id", "source_id"])
+    made_from = {name for row in planned.to_pylist() for name in row.values() if name}
+    return dict.fromkeys(("plan", "forgeries", "image_checks"), forgeries) | {"pristine": made_from}
+
+
+# --- what was said ----------------------------------------------------------------------------------------------------
+
+
+def _answer(answers: Answers, workspace: Workspace, name: str) -> tuple[Answer, tuple[Ruling, ...], str]:
     """What was said, the rules on it, and the forgery that was shown."""
-    workspace = answers.workspace
-    thresholds = workspace.recipe.qc
-    stored = _row(workspace.findings, name) or {"verdict": None, "judged": None, "findings": [], "forgery_id": None}
+    near, thresholds = answers.workspace, workspace.recipe.qc
+    stored = _row(near.findings, name) or {"verdict": None, "judged": None, "findings": [], "forgery_id": None}
     if not pc.any(pc.equal(answers.rows["annotation_id"], name)).as_py():
-        return _gone(workspace, name, stored)
-    annotation, beside = answers.one(name)
+        return _gone(near, name, stored)
+    (batch,) = answers.batches([name], copied=False)
+    annotation, beside = read(plain(batch)[0])
+    seen = stored["verdict"] is not None
+    if not seen:
+        beside = replace(beside, copied=Answers(workspace).copied.get(name, ()))
     findings = base.audit(annotation, thresholds, workspace.recipe.dataset.language, beside, workspace.root)
+    if seen:
+        findings = sorted([*findings, *_copies(stored, thresholds)], key=lambda finding: finding.rule)
     rows = [base.row_of(finding) for finding in findings]
     answer = Answer(
         id=name,
@@ -188,10 +266,19 @@ def _answer(answers: Answers, name: str) -> tuple[Answer, tuple[Ruling, ...], st
         created_at=annotation.created_at,
         verdict=stored["verdict"] or "",
         judged=base.verdict(findings),
-        audited=stored["verdict"] is not None and stored["findings"] == rows,
+        audited=seen and stored["findings"] == rows,
     )
     shown = annotation.forgery_id or (beside.forgery.id if beside.forgery else "")
     return answer, _rulings(base.Subject.ANNOTATION, rows, thresholds), shown
+
+
+def _copies(stored: Mapping[str, Any], thresholds: Qc) -> Iterator[base.Finding]:
+    """What the last audit found by comparing the words with all others', as severe as the recipe has it now."""
+    rules = {rule.name: rule for rule in base.load_rules(base.Subject.ANNOTATION) if rule.name.startswith("copy.")}
+    for one in stored["findings"]:
+        if one["rule"] in rules and (severity := base.severity(rules[one["rule"]], thresholds)):
+            spans = tuple((span["start"], span["end"]) for span in one["spans"] or ())
+            yield base.Finding(one["rule"], severity, one["message"], spans)
 
 
 def _gone(workspace: Workspace, name: str, stored: Mapping[str, Any]) -> tuple[Answer, tuple[Ruling, ...], str]:
@@ -218,8 +305,8 @@ def _gone(workspace: Workspace, name: str, stored: Mapping[str, Any]) -> tuple[A
 
 
 def _row(table: Table, key: str, columns: Sequence[str] | None = None) -> dict[str, Any] | None:
-    rows = table.read(columns)
-    found: list[dict[str, Any]] = rows.filter(pc.equal(rows[table.key], key)).to_pylist()
+    rows = SomeRows(table.folder, table.schema, [key]).read(columns)
+    found: list[dict[str, Any]] = rows.to_pylist()
     return found[0] if found else None
 
 

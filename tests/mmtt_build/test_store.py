@@ -68,6 +68,21 @@ def test_a_kept_table_reads_a_shard_once_and_sees_all_that_becomes_of_the_files(
     assert content(kept) == content(other) == {"a": 2}
 
 
+def test_of_some_rows_the_latest_are_there_and_no_other(tmp_path):
+    table = store.Table(tmp_path / "things", SCHEMA)
+    for step, pairs in enumerate([("a", "b"), ("b", "c"), ("d", "e")]):
+        table.append([{"id": key, "value": step, "tags": [key]} for key in pairs])
+    some = store.SomeRows(table.folder, SCHEMA, {"b", "d", "nobody"})
+    assert content(some) == {"b": 1, "d": 2}
+    assert some.read(["tags"])["tags"].to_pylist() == [["b"], ["d"]]
+    assert some.keys().to_pylist() == ["b", "d"]
+    for among in ((), ("nobody",)):
+        assert content(store.SomeRows(table.folder, SCHEMA, among)) == {}
+    table.shards()[1].write_bytes(b"PAR1")
+    with pytest.raises(StoreError, match="damaged"):
+        store.SomeRows(table.folder, SCHEMA, ("a",)).read()
+
+
 def test_within_one_shard_the_last_row_wins(table):
     table.append(rows(("a", 1), ("b", 1), ("a", 2)))
     assert content(table) == {"a": 2, "b": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmtt_build.stages.audit import audit
+from mmtt_build.stages.explain import explain
 from qc.base import Subject, load_rules
 from tests.qc import known_faults
 from tests.qc.known_faults import ANNOTATORS, ANSWERS, FAULTS, SHARE, Answer, Faces
@@ -44,6 +45,10 @@ def test_a_rule_finds_what_breaks_it_and_no_more(faces: Faces, rule: str) -> Non
         audit(faces.workspace)
         differ = found(faces)[rule] ^ (set(broken) - _originals(rule))
         assert not differ, [broken.get(name) for name in sorted(differ)]
+        told = explain(faces.workspace, max(set(broken) - _originals(rule)))
+        assert told.answer is not None
+        assert told.answer.audited, "by itself as all together"
+        assert {one.rule for one in told.rules if one.verdict in ("reject", "review", "info")} >= {rule}
     finally:
         known_faults.write(faces.workspace, [answer for answer in faces.answers if answer.name in broken])
 
