@@ -75,7 +75,8 @@ class Work:
 
     def projects(self) -> dict[str, int]:
         with self.studio.client() as client:
-            return {p.title: p.id for p in client.projects.list(page_size=1000) if p.title.startswith(f"{self.name}-")}
+            found = client.projects.list(title=f"{self.name}-", include="id,title", page_size=1000)
+            return {project.title: project.id for project in found if project.title.startswith(f"{self.name}-")}
 
     def there(self) -> list[tuple[str, str]]:
         """Project and pair id of every task on the server."""
