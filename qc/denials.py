@@ -25,7 +25,7 @@ _NEAR = "[dwaelroOs]"
 # What is denied directly: the cue, then the part.
 _NONE = re.compile(r"(?<!n)[NL](?=[dwaelroOsVBTh]{0,4}P)(?!.{0,3}wwd)")  # no eyebrows; a lack of wrinkles
 _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
-    rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1)(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaIO]{{0,3}}(?=[pq]{{1,2}}{_NEAR[:-1]}V]{{0,4}}P)"
+    rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1)(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaIO]{{0,3}}(?=(?:,q|[pq]{{1,2}}){_NEAR[:-1]}V]{{0,4}}P)"
 )
 _NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
@@ -37,23 +37,26 @@ _NOT_REACH = re.compile(  # does not reach the nose; no seam crosses the nose; n
 _NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is absent around the nose
     rf"[BI][wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{_NEAR}{{0,3}}P)"
 )
-_LESS = re.compile(r"M(?=d?[waelroOsGTV]{0,3}P)")  # the missing eyebrow
+_LESS = re.compile(r"M(?=(?:ev)?d?[waelroOsGTV]{0,3}P)")  # the missing eyebrow; 消失的是眉毛
 _NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody would doubt the nose
 _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
 _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; the only real part is the nose
-    r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)|(?<![nNT])(?<![nNT][av])[GU][sw]?v(?=[de]{0,2}P(?:[,.|cj]|$))"
+    r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)|(?<![nNT])(?<![nNT][av])[GU](?:[sw]?v|e[v|h]{1,2}|,q)(?=[delro]{0,2}P(?:[,.|cj]|$))"
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
 _NONE_BUT = re.compile(  # nothing apart from the ears; nothing is odd but for the ears; save the ears nothing is odd
     r"N[dws]{0,3}x|N[^.|,P]{0,6}B[pqdw]{0,3}x|(?:^|(?<=\.))x[^.|N]{1,16}N[^.|,P]{0,6}B"
 )
 _GOOD_PART = re.compile(  # the natural nose; but not: a natural nose would, no natural nose, like a natural nose
-    r"(?:^|[.,|cy]|(?<![nNZTH])(?<![nNZTH][av])[hqv])[di]?a?[GU]{1,2}(?=e?P(?!w|p?e|a))"
+    r"(?:^|[.,|cty]|(?<![nNZTH])(?<![nNZTH][av])[hqv])[di]?a?[GU]{1,2}(?=e?P(?!w|p?e|a))"
 )
 _GOOD = re.compile("[GU]e?P")  # what _GOOD_PART needs
 _FLAW_AT = re.compile(  # a blur at the nose; a blur at the nose is not visible
     r"B[sw]{0,2}[pq]{1,2}[dlraoOs]{0,4}P(?P<unseen>[av]{0,2}n[av]{0,2}V|vM)?"
+)
+_FLAW_IS = re.compile(  # the flaw is the nose; 问题只出在鼻子; 假的是鼻子: said of what stands behind it
+    r"(?:^|(?<=[.,|]))[had]{0,3}Be?[ad]{0,2}[vqu|]{1,2}(?=[dalroO]{0,3}P)"
 )
 _AS_DO = re.compile(  # so do the ears; and the ears too
     rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[TaA](?:[,.|]|$))"
@@ -102,6 +105,7 @@ _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack 
 _ASIDE = re.compile(r",\|(?=[waGBS]{0,3},)")  # the tongue, though, looks fine; the lips, although thin, look real
 _LIKEWISE = re.compile(r"Pv[^.P]*[,|c][dlroa]{0,3}P$")  # the beard looks as if glued on, the hair does not
 _ONE_OF = re.compile(r"[1oOda]p$")  # one of the ears
+_NONE_OF_IT = re.compile(r"a{0,2}NV?(?:[,.|]|$)")  # 一点问题也没有
 _OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
 _BACK = frozenset("Ii")  # "it looks odd" and "its colour is odd" go on about a part
@@ -144,7 +148,8 @@ class _Reader:
         while len(found) < len(LABELS) and (following := _NEXT.match(kinds, found[-1] + 1)):
             joint, last = following[0], following.end() - 1
             closed = "c" in joint or _CLOSED.match(kinds, last + 1)
-            joined = joint == PART or not set(sure).isdisjoint(joint)
+            together = joint[0] == "c" and self.exact[found[-1] + 1] == "t"
+            joined = joint == PART or together or not set(sure).isdisjoint(joint)
             if not joined and ("B" in joint or not closed or _OWN_VERB.match(kinds, last + 1)):
                 break  # a new clause
             found.append(last)
@@ -181,7 +186,11 @@ class _Reader:
             for k in self.listed(kinds.index(PART, cue.end())):
                 parts[k].verdict = parts[k].verdict or CLEARED
 
-        for cue in _FLAW_AT.finditer(kinds) if "B" in present else ():
+        if "B" not in present:
+            return
+        for cue in _FLAW_IS.finditer(kinds):
+            self.consumed.update(range(*cue.span()))
+        for cue in _FLAW_AT.finditer(kinds):
             k = kinds.index(PART, cue.start())
             if k not in self.opposed:
                 parts[k].verdict = parts[k].verdict or (CLEARED if cue["unseen"] else CLAIMED)
@@ -282,6 +291,7 @@ class _Reader:
         if kind in "GUF" and _SAVE.match(self.exact, found.end()):
             weak = True
         said = CLAIMED if kind == "B" or weak or kinds[i : i + 2] == "FB" else CLEARED  # blends badly
+        denied += kind == "B" and "N" in kinds[i + 1 : i + 4] and bool(_NONE_OF_IT.match(kinds, i + 1))
         said = -said if denied % 2 and not (kind == "B" and after == "T") else said  # not blurred enough
         ends = kind == "B" or after == "" or after in ",.|cjpqxe"
         return said, j, verb or (beside and (denied > 0 or ends)) or (j >= 0 and kinds[j] in "c,|")
@@ -338,7 +348,7 @@ class _Reader:
         if region[-1] == "w" and _OTHER_SUBJECT.search(region):
             return []
         skipped: set[int] = set()
-        if inside and (object_ := _OBJECT.match(region)):
+        if inside and (object_ := _OBJECT.match(region)) and self.exact[begin + object_.end()] != "t":
             skipped.add(begin + object_.end() - 1)
         if "u" in region:
             skipped.update(begin + relative.end() - 1 for relative in _RELATIVE_OBJECT.finditer(region))
@@ -386,7 +396,7 @@ class _Reader:
                 self.parts[k].verdict = self.parts[before[0]].verdict if before else 0
 
 
-_NO_CUES = "dwaelroOspqyifBPvhucj,.TKCAVRDIEY12k"  # without any other kind nothing is denied
+_NO_CUES = "dwaelroOspqyifBPvhucjt,.TKCAVRDIEY12k"  # without any other kind nothing is denied
 _GOES_ON = re.compile(  # it looks, its colour, as do, the ears are, the ears too
     r"[IiAD]|[vh](?:[,.|]|$)|P[vhD]?[Ta](?:[,.|]|$)"
 )

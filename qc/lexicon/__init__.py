@@ -2,8 +2,8 @@
 
 A language is a file `<ISO 639-1 code>.toml` beside this module: the words of the 21 labels, the terms that look like
 them and are none (`traps`), the words of two senses, the cue words of sides, negation and judgement, and the phrases
-that rules look for. Brackets in an entry are optional text: "eye( )lid(s)" is four spellings. What the cues do is
-grammar, `qc.sides` and `qc.denials`.
+that rules look for. Brackets in an entry are optional text, and with bars a choice: "eye( )lid(s)" is four spellings,
+"(no|any) flaw" two. What the cues do is grammar, `qc.sides` and `qc.denials`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qc import spelling
 
 KINDS = {
     "left": "l", "right": "r", "both": "o", "two": "2", "each": "O", "side": "s", "edge": "E", "one": "1",
-    "determiner": "d", "its": "i", "adverb": "a", "fully": "f", "and": "c", "or": "j",
+    "determiner": "d", "its": "i", "adverb": "a", "fully": "f", "and": "c", "with": "t", "or": "j",
     "preposition": "p", "near": "y", "place": "q",
     "copula": "v", "have": "h", "verb": "u", "reach": "R", "pronoun": "I",
     "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
@@ -45,6 +45,7 @@ PLAIN = str.maketrans(
         KINDS["if"]: "|",
         KINDS["only"]: "|",
         KINDS["its"]: "d",
+        KINDS["with"]: "c",
         KINDS["fully"]: "a",
         KINDS["near"]: "p",
         KINDS["hardly"]: "T",
@@ -246,6 +247,9 @@ def _typos(word: str, swap_letters: int, typo_letters: int) -> Iterator[str]:
 def _phrases(entries: Iterable[str]) -> Iterator[Phrase]:
     for entry in entries:
         pieces = re.split(r"\(([^)]*)\)", entry)
-        choices = [(piece,) if i % 2 == 0 else ("", piece) for i, piece in enumerate(pieces)]
+        choices = [
+            (piece,) if i % 2 == 0 else piece.split("|") if "|" in piece else ("", piece)
+            for i, piece in enumerate(pieces)
+        ]
         for spelled in product(*choices):
             yield tuple(spelling.fold("".join(spelled)).words[0])
