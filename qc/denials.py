@@ -27,7 +27,7 @@ _NONE = re.compile(r"(?<!n)[NL](?=[dwaelroOsVBTh]{0,4}P)(?!.{0,3}wwd)")  # no ey
 _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
     rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1)(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaIO]{{0,3}}(?=(?:,q|[pq]{{1,2}}){_NEAR[:-1]}V]{{0,4}}P)"
 )
-_NOTHING_AT = re.compile(rf"N(?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
+_NOTHING_AT = re.compile(rf"[N0](?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
     r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p|dp)?(?=(?:d?[lr]j)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
 )
@@ -42,11 +42,10 @@ _NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody wou
 _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
 _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; the only real part is the nose
-    r"(?:^|(?<=[.|,]))[av]{0,3}[GU]v(?=[de]{0,2}P)|(?<![nNT])(?<![nNT][av])[GU](?:[sw]?v|e[av|h]{1,4}|,q)(?=[delro]{0,2}Pa?(?:[,.|cj]|$))"
+    r"(?:^|(?<=[.|,]))(?:[av]{0,3}[GU]|M|NV?)w?v(?=[delroOc]{0,4}P)"
+    r"|(?<![nNT])(?<![nNT][av])[GU](?:[sw]?v|e[v|h]{1,2}|,q)(?=[delro]{0,2}P(?:[,.|cj]|$))"
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
-_EXCEPTED = re.compile(r"P(?=s?X(?![^,.|]{0,4}P|[pq]))")  # 嘴唇以外; 嘴唇除外
-_OWN_WORD = re.compile(r"a{0,2}(?:[nN]a?)?[GUBM]a?,")  # 除了耳朵没动，
 _NONE_BUT = re.compile(  # nothing apart from the ears; nothing is odd but for the ears; save the ears nothing is odd
     r"N[dws]{0,3}x|N[^.|,P]{0,6}B[pqdw]{0,3}x|(?:^|(?<=\.))x[^.|N]{1,16}N[^.|,P]{0,6}B"
 )
@@ -60,14 +59,15 @@ _FLAW_AT = re.compile(  # a blur at the nose; a blur at the nose is not visible
 _FLAW_IS = re.compile(  # the flaw is the nose; 问题只出在鼻子; 假的是鼻子: said of what stands behind it
     r"(?:^|(?<=[.,|]))[had]{0,3}Be?[ad]{0,2}[vqu|]{1,2}(?=[dalroO]{0,3}P)"
 )
-_AS_DO = re.compile(  # so do the ears; and the ears too
+_AS_DO = re.compile(  # so do the ears; and the ears too; looks natural, as well as the ears; also the ears
     rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[TaA](?:[,.|]|$))"
+    rf"|(?<=[GUFBK])[,a]{{0,2}}[cCa](?={_NEAR}{{0,3}}P(?:[,c]{{1,2}}{_NEAR}{{0,3}}P){{0,4}}[av]{{0,2}}(?:[.|]|$|,(?![^.,|P]{{1,12}},)))"
 )
 _BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[diwalro]{0,4}P(?:\.|$))")  # everything is blurred but the ears
 
 _DIRECT = tuple((frozenset(cues), pattern) for cues, pattern in (
-    ("NL", _NONE), ("nN", _NO_FLAW), ("N", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("nM", _NOT_SEEN),
-    ("Q", _NO_DOUBT), ("M", _LESS), ("U", _INTACT), ("GU", _GOOD_ONES), ("GU", _LISTED),
+    ("NL", _NONE), ("nN", _NO_FLAW), ("N0", _NOTHING_AT), ("n", _NOT), ("nN", _NOT_REACH), ("nM", _NOT_SEEN),
+    ("Q", _NO_DOUBT), ("M", _LESS), ("U", _INTACT), ("GU", _GOOD_ONES), ("GUMN", _LISTED),
 ))  # fmt: skip
 """Each with the kinds that it needs: most texts have few of them."""
 
@@ -80,23 +80,26 @@ _OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
 _RELATIVE = re.compile(r"(?:I|[Pw]d)a?$")
 _RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
 _OTHER_CLAUSE = re.compile(r".*P[^P,]*w[^P,]*,(?=.*P)")  # the cheek bulges, the nose
-_OTHER_LIST = re.compile(r".*tP[^P,]*,(?=[^cjt]{0,3}P)")  # 伪造覆盖鼻子和嘴，额头
 _RELATIVE_SUBJECT = re.compile(r"[wB][dI]d[laroOwGB]{0,3}P(?=[aT]{0,2}[uw])")  # a shadow that the nose should cast
 _IF = re.compile(r"Y[^.,|Y]*$")  # natural if the eyes were equal
 _EDGE = re.compile(r"E[waV]{0,2}[pyqe]{1,2}[diwalroOe]{0,4}$")  # the edge of the
+_ELSEWHERE = re.compile(  # there is an odd patch on the chin; but a seam is visible on the chin; but not: on its tip
+    r"[|c,a]{0,3}(?:bv[dawGB]{0,4}|d[awGB]{0,3})B[wB]{0,2}(?:v[aV]{1,2})?[pqy]{1,2}(?![iI]|d[sE](?!p))"
+)
 _PLACE = re.compile(r"Py[diwalroOs]{0,4}$")  # the scar over the
-_SUCH = re.compile(r"v?C|va?w{1,3}e(?:[,.|]|$)")  # nobody has teeth like these; 没有一颗牙齿是独立的
+_SUCH = re.compile(r"v?C")  # nobody has teeth like these
 
 _STOP = re.compile(r"\.")
 _MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" or "are" are some.
 _JUDGEMENT = re.compile(
-    r"[GUFBMV]|T(?=w)|L(?=[daGV]{0,2}[ws]|[,.|]|$)|(?<=n)R(?=[,.|c]|$)"
-    r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[adO]{0,2}|h?N|D|(?<=P)[vh])(?=[,.|]|$)"
+    r"[GUFBMV]|T(?=w)|L(?=[daGV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)"
+    r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[adO]{0,2}|h?N|h?0(?:[lrv]a?|av)?V?|D|(?<=P)[vh])(?=[,.|]|$)"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
 _MODIFIER = re.compile(r"[ws]|p?e")  # skin texture; 脸颊上的雀斑
 _OBJECT_NEXT = re.compile(r"a?(?:d[laroOwGB]{0,3}|\|)P")  # and changes only the mouth
+_TOUCHING = re.compile(r"(?:^|[,.|c])[daelroO]{0,4}P$")
 _PARTLY = re.compile(r"qd?[lr]s?,?[|x](?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
 _SAVE = re.compile(  # fine except for the tip; real, though not in colour; natural but dissolves; real if
     r"[pqdwa]{0,4},?(?:X[^P.,|]{1,8}(?:[.,|]|$)|\|a?(?:n[pq]d?w|u|I?hNG?w))|[Yk]"
@@ -105,13 +108,14 @@ _BESIDE = re.compile(r"P(?:[ep]|cw{1,4})$")  # 鼻子的, 鼻子上, 鼻子和�
 _ALSO = re.compile(r"(?:,[cj]?|[cj])d?a?")  # no seams, blur or noise
 _ENDS = re.compile(r"w?(?:[x,.|]|$)")
 _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
+_HEADED = re.compile(  # one area is altered: the chin and the jaw are ...
+    r":(?=[dlroaOewi]{0,3}P(?:[,cj]{1,2}[dlroaOewi]{0,3}P){0,6}[wa]{0,2}[vhuDnRF]|Ia?[vhun])"
+)
+_AND = re.compile(r"c[daelroO]{0,4}P$")  # and the ears are
 _ASIDE = re.compile(r",\|(?=[waGBS]{0,3},)")  # the tongue, though, looks fine; the lips, although thin, look real
 _LIKEWISE = re.compile(r"Pv[^.P]*[,|c][dlroa]{0,3}P$")  # the beard looks as if glued on, the hair does not
 _ONE_OF = re.compile(r"[1oOda]p$")  # one of the ears
 _NONE_OF_IT = re.compile(r"a{0,2}NV?(?:[,.|]|$)")  # 一点问题也没有
-_STANDARD = re.compile(  # 比左眼清晰; 没有左眼那么清晰: more or less than that, no praise
-    r"(?:C[dlroO]{0,2}P[es]{0,2}|N[dlroO]{0,2}P[es]{0,2}C|T[dlroO]{0,2}P[es]{0,2}C?)a{0,2}$"
-)
 _OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
 _BACK = frozenset("Ii")  # "it looks odd" and "its colour is odd" go on about a part
@@ -122,7 +126,11 @@ class _Reader:
     """One pass over the judgements of a text."""
 
     def __init__(self, parts: dict[int, Part], exact: str) -> None:
-        self.parts, self.exact = parts, _ASIDE.sub(",a", exact) if ",|" in exact else exact
+        if ",|" in exact:
+            exact = _ASIDE.sub(",a", exact)
+        if ":" in exact:
+            exact = _HEADED.sub(".", exact).replace(":", "v")
+        self.parts, self.exact = parts, exact
         self.kinds = self.exact.translate(PLAIN)
         self.places = sorted(parts)
         self.direct: set[int] = set()  # parts whose cue stands before them
@@ -131,6 +139,8 @@ class _Reader:
         self.opposed: set[int] = set()
         self.stops: list[int] = []  # of a text with opposed parts
         self.clearing: set[int] = set()  # sentences that clear something
+        self.sayings: list[tuple[int, int]] = []  # where something is said, and what
+        self.negative = False  # whether the last of them had a denial in it
 
     def sentence(self, at: int) -> int:
         return bisect(self.stops, at)
@@ -166,11 +176,7 @@ class _Reader:
         kinds, parts, present = self.kinds, self.parts, set(self.kinds)
         for opposing, pattern in (("x", _OPPOSED), ("|", _BUT)):
             for cue in pattern.finditer(kinds if opposing == "x" else self.exact) if opposing in present else ():
-                excepted = self.listed(kinds.index(PART, cue.end()), sure="cj")
-                if not _OWN_WORD.match(self.exact, excepted[-1] + 1):
-                    self.opposed.update(excepted)
-        if "X" in self.exact:
-            self.opposed.update(cue.start() for cue in _EXCEPTED.finditer(self.exact))
+                self.opposed.update(self.listed(kinds.index(PART, cue.end()), sure="cj"))
         if self.opposed:
             self.stops = [found.start() for found in _STOP.finditer(kinds)]
             self.clearing.update(self.sentence(cue.start()) for cue in _NONE_BUT.finditer(kinds))
@@ -182,6 +188,8 @@ class _Reader:
                     continue  # no skin texture: it is the texture that lacks
                 if pattern in (_NONE, _NOT) and _SUCH.match(kinds, first + 1):
                     continue
+                if "R" in cue[0] and _TOUCHING.search(kinds, max(cue.start() - 6, 0), cue.start()):
+                    continue  # the lips do not touch the teeth
                 denied = self.listed(first)
                 self.direct.update(denied)
                 if pattern in (_LESS, _INTACT, _GOOD_ONES, _LISTED) or kinds[cue.start()] == "L":
@@ -239,7 +247,12 @@ class _Reader:
             if not stands:
                 continue
             own = self.subjects(begin, start, inside)
-            if own is None:  # "... and looks odd", "It looks odd"
+            if own is None and "0" in found[0]:  # he should have a beard but has none
+                named = [k for k in self.places[: bisect(self.places, i)] if not self.parts[k].verdict]
+                own = ([k for k in named if self.is_head(k)] or named)[-1:]
+            elif own is None and kinds[i] == "B" and _ELSEWHERE.match(self.exact, begin):
+                own = subjects = []
+            elif own is None:  # "... and looks odd", "It looks odd"
                 own = [] if crossed and _BACK.isdisjoint(self.exact[max(begin, start - 3) : i]) else subjects
             elif not own:
                 subjects = []  # "the hat is blurred and dark" speaks of no earlier part
@@ -255,6 +268,8 @@ class _Reader:
             if self.exact[i] == "S":
                 own = [k for k in own if not self.is_edge(k)]  # a sharp edge is no praise
             self.give(own, said)
+            if said:
+                self.sayings.append((i, said))
             begin, inside, crossed = found.end(), True, False
             subjects, last = own or subjects, said or last
 
@@ -266,10 +281,18 @@ class _Reader:
             if kind == "n" and not last and _LIKEWISE.search(kinds, max(i - _REACH, 0), i):
                 last = CLAIMED
             turned = CLEARED if last > 0 else CLAIMED if last < 0 else 0
-            if "O" in found[0]:
+            same = "O" in found[0] or (
+                self.negative == (kind == "n") and after != "|" and _AND.search(kinds, max(i - 6, 0), i)
+            )
+            self.negative = kind == "n"
+            if same:
                 turned = -turned  # and the ears are not either
+            if found[0] in ("hN", "h0"):  # reveals nothing; he has none
+                said = -last if found[0] == "h0" and kinds[i - 1] not in "Iac|," else CLEARED
+                return said, i - 1, bool(said)
             return MISSING if kind == "n" and "h" in found[0] else turned, i - 1, bool(turned) or "h" in found[0]
         j, denied, weak, verb, finite = self.before(i)
+        self.negative = denied % 2 == 1 or weak
         joints = "ew" if kind == "G" else "epw"
         beside = j >= 0 and (
             kinds[j] in "Ps" or (kinds[j] in joints and bool(_BESIDE.search(kinds, max(j - 5, 0), j + 1)))
@@ -284,20 +307,18 @@ class _Reader:
             return 0, j, False
         if kind == "G" and (_PARTLY.match(kinds, found.end()) or self.exact.startswith("SE", i)):
             return 0, j, False  # sharp on the left but smeared on the right; a sharp edge
-        if kind == "G" and _STANDARD.search(kinds, max(i - 10, 0), i):
-            return 0, j, False
+        if kind == "0":  # there are none; but not: and the ear none
+            expected = kinds[i - 1] == "T" or self.exact[max(i - 2, 0) : i] == "av"  # where there should be none
+            return CLEARED, j, not expected and (kinds[i - 1] != PART or found.end() > i + 1)
         if kind == "N":  # spared, not spared
-            return CLAIMED if kinds[i - 1] == "n" else MISSING, j, beside or kinds[i - 1] == "n"
+            return CLAIMED if kinds[i - 1] == "n" else CLEARED, j, beside or kinds[i - 1] == "n"
         if kind == "B" and denied and after == PART:
             return 0, j, False  # shows no sign of freckles
         if kind == "M" and kinds[j + 1] in "dI" and j >= 0 and kinds[j] in "wBs":
             return 0, j, False  # borders that do not exist
         if kind == "M":
-            missing_what = after != "" and after in "wdGBsv"
-            ends = j >= 0 and kinds[j] in ",|" and _ENDS.match(kinds, found.end()) is not None  # ..., 现在不见了
-            return 0 if denied % 2 or weak else MISSING, j, (verb or beside or ends) and not missing_what
-        if kind == "L" and after in ",.|":
-            return 0 if denied else MISSING, j, finite or beside
+            missing_what = after != "" and after in "wdGBs"
+            return 0 if denied % 2 or weak else MISSING, j, (verb or beside) and not missing_what
         if kind in "TLR":  # is too narrow, lacks depth, did not change
             return CLEARED if denied % 2 else CLAIMED, j, finite or (beside and kind == "L")
         if kind == "V":  # "not well rendered" and "not fully visible" are there
@@ -321,7 +342,8 @@ class _Reader:
         kinds, kind = self.kinds, self.kinds[i]
         verb = finite = kind == "F"
         j, denied, weak = i - 1, 0, kind == "G" and kinds[i - 1 : i] == "B"
-        while j >= max(i - 12, 0):
+        first = max(i - 12, 0)
+        while j >= first:
             word = kinds[j]
             if word in "nNvhT":
                 if word in "nN":
@@ -329,8 +351,6 @@ class _Reader:
                 if kind == "B" and self.exact[j] == "H":
                     denied += 1  # hardly blurred
                 weak = weak or word == "T"
-                if self.exact[j] == "T" and kind == "B" and denied:
-                    denied += 1  # 乍看没问题
                 if word in "nvh":
                     verb, finite = True, finite or word != "h"
             elif word == "L" and kind == "B":  # lacks flaws
@@ -344,7 +364,7 @@ class _Reader:
                 if word in "uC" and earlier in "Pavnc" and (word == "C" or turned or self.exact[i] in "GUW"):
                     verb = True  # falls naturally, raises no suspicion, looks like a real one
                     finite = finite or word == "C"
-                elif not (word == "w" and earlier in "vnhN") and not (
+                elif not (word == "w" and (earlier in "vnhN" or (earlier == "d" and kinds[j - 2] in "vh"))) and not (
                     word in "pq" and earlier in "vN" and not _ATTRIBUTE.match(kinds, i + 1)  # is in a natural place
                 ):
                     break
@@ -360,9 +380,7 @@ class _Reader:
             return [] if rest and "i" not in self.exact[begin : start + 1] else None
         if region[-1] == "c" and inside:
             return None
-        if "," in region and (
-            other := _OTHER_CLAUSE.match(region) or _OTHER_LIST.match(self.exact[begin : start + 1])
-        ):
+        if "," in region and (other := _OTHER_CLAUSE.match(region)):
             begin, region = begin + other.end(), region[other.end() :]
         if region[-1] == "w" and _OTHER_SUBJECT.search(region):
             return []
@@ -409,13 +427,22 @@ class _Reader:
         for k in self.opposed:
             part = self.parts[k]
             part.verdict = part.verdict or (CLAIMED if self.sentence(k) in self.clearing else CLEARED)
-        for cue in _AS_DO.finditer(self.kinds):
-            before = self.places[: bisect(self.places, cue.start())][-1:]
+        for cue in _AS_DO.finditer(self.kinds) if self.sayings or self.direct else ():
+            said = self.last_said(cue.start())
             for k in self.listed(self.kinds.index(PART, cue.end())):
-                self.parts[k].verdict = self.parts[before[0]].verdict if before else 0
+                self.parts[k].verdict = self.parts[k].verdict or said
+
+    def last_said(self, at: int) -> int:
+        """What is said last before a place: of the last part, or by a later judgement."""
+        part, saying = bisect(self.places, at) - 1, bisect(self.sayings, (at, MISSING)) - 1
+        if part < 0:
+            return 0
+        if saying >= 0 and self.sayings[saying][0] > self.places[part]:
+            return self.sayings[saying][1]
+        return self.parts[self.places[part]].verdict
 
 
-_NO_CUES = "dwaelroOspqyifBPvhucjt,.TKCAVRDIEY12k"  # without any other kind nothing is denied
+_NO_CUES = "dwaelroOspqyifBPvhucjt,.:bTKCAVRDIEY12k"  # without any other kind nothing is denied
 _GOES_ON = re.compile(  # it looks, its colour, as do, the ears are, the ears too
     r"[IiAD]|[vh](?:[,.|]|$)|P[vhD]?[Ta](?:[,.|]|$)"
 )
