@@ -43,9 +43,11 @@ _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltere
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
 _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; the only real part is the nose
     r"(?:^|(?<=[.|,]))(?:[av]{0,3}[GU]|M|NV?)w?v(?=[delroOc]{0,4}P)"
-    r"|(?<![nNT])(?<![nNT][av])[GU](?:[sw]?v|e[v|h]{1,2}|,q)(?=[delro]{0,2}P(?:[,.|cj]|$))"
+    r"|(?<![nNT])(?<![nNT][av])[GU](?:[sw]?v|e[av|h]{1,4}|,q)(?=[delro]{0,2}Pa?(?:[,.|cj]|$))"
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
+_EXCEPTED = re.compile(r"P(?=s?X(?![^,.|]{0,4}P|[pq]))")  # 嘴唇以外; 嘴唇除外
+_OWN_WORD = re.compile(r"a{0,2}(?:[nN]a?)?[GUBM]a?,")  # 除了耳朵没动，
 _NONE_BUT = re.compile(  # nothing apart from the ears; nothing is odd but for the ears; save the ears nothing is odd
     r"N[dws]{0,3}x|N[^.|,P]{0,6}B[pqdw]{0,3}x|(?:^|(?<=\.))x[^.|N]{1,16}N[^.|,P]{0,6}B"
 )
@@ -80,6 +82,7 @@ _OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
 _RELATIVE = re.compile(r"(?:I|[Pw]d)a?$")
 _RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
 _OTHER_CLAUSE = re.compile(r".*P[^P,]*w[^P,]*,(?=.*P)")  # the cheek bulges, the nose
+_OTHER_LIST = re.compile(r".*tP[^P,]*,(?=[^cjt]{0,3}P)")  # 伪造覆盖鼻子和嘴，额头
 _RELATIVE_SUBJECT = re.compile(r"[wB][dI]d[laroOwGB]{0,3}P(?=[aT]{0,2}[uw])")  # a shadow that the nose should cast
 _IF = re.compile(r"Y[^.,|Y]*$")  # natural if the eyes were equal
 _EDGE = re.compile(r"E[waV]{0,2}[pyqe]{1,2}[diwalroOe]{0,4}$")  # the edge of the
@@ -87,13 +90,13 @@ _ELSEWHERE = re.compile(  # there is an odd patch on the chin; but a seam is vis
     r"[|c,a]{0,3}(?:bv[dawGB]{0,4}|d[awGB]{0,3})B[wB]{0,2}(?:v[aV]{1,2})?[pqy]{1,2}(?![iI]|d[sE](?!p))"
 )
 _PLACE = re.compile(r"Py[diwalroOs]{0,4}$")  # the scar over the
-_SUCH = re.compile(r"v?C")  # nobody has teeth like these
+_SUCH = re.compile(r"v?C|va?w{1,3}e(?:[,.|]|$)")  # nobody has teeth like these; 没有一颗牙齿是独立的
 
 _STOP = re.compile(r"\.")
 _MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" or "are" are some.
 _JUDGEMENT = re.compile(
-    r"[GUFBMV]|T(?=w)|L(?=[daGV]{0,2}[ws])|(?<=n)R(?=[,.|c]|$)"
+    r"[GUFBMV]|T(?=w)|L(?=[daGV]{0,2}[ws]|[,.|]|$)|(?<=n)R(?=[,.|c]|$)"
     r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[adO]{0,2}|h?N|h?0(?:[lrv]a?|av)?V?|D|(?<=P)[vh])(?=[,.|]|$)"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
@@ -116,6 +119,9 @@ _ASIDE = re.compile(r",\|(?=[waGBS]{0,3},)")  # the tongue, though, looks fine; 
 _LIKEWISE = re.compile(r"Pv[^.P]*[,|c][dlroa]{0,3}P$")  # the beard looks as if glued on, the hair does not
 _ONE_OF = re.compile(r"[1oOda]p$")  # one of the ears
 _NONE_OF_IT = re.compile(r"a{0,2}NV?(?:[,.|]|$)")  # 一点问题也没有
+_STANDARD = re.compile(  # 比左眼清晰; 没有左眼那么清晰: more or less than that, no praise
+    r"(?:C[dlroO]{0,2}P[es]{0,2}|N[dlroO]{0,2}P[es]{0,2}C|T[dlroO]{0,2}P[es]{0,2}C?)a{0,2}$"
+)
 _OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
 _BACK = frozenset("Ii")  # "it looks odd" and "its colour is odd" go on about a part
@@ -176,7 +182,11 @@ class _Reader:
         kinds, parts, present = self.kinds, self.parts, set(self.kinds)
         for opposing, pattern in (("x", _OPPOSED), ("|", _BUT)):
             for cue in pattern.finditer(kinds if opposing == "x" else self.exact) if opposing in present else ():
-                self.opposed.update(self.listed(kinds.index(PART, cue.end()), sure="cj"))
+                excepted = self.listed(kinds.index(PART, cue.end()), sure="cj")
+                if not _OWN_WORD.match(self.exact, excepted[-1] + 1):
+                    self.opposed.update(excepted)
+        if "X" in self.exact:
+            self.opposed.update(cue.start() for cue in _EXCEPTED.finditer(self.exact))
         if self.opposed:
             self.stops = [found.start() for found in _STOP.finditer(kinds)]
             self.clearing.update(self.sentence(cue.start()) for cue in _NONE_BUT.finditer(kinds))
@@ -307,6 +317,8 @@ class _Reader:
             return 0, j, False
         if kind == "G" and (_PARTLY.match(kinds, found.end()) or self.exact.startswith("SE", i)):
             return 0, j, False  # sharp on the left but smeared on the right; a sharp edge
+        if kind == "G" and _STANDARD.search(kinds, max(i - 10, 0), i):
+            return 0, j, False
         if kind == "0":  # there are none; but not: and the ear none
             expected = kinds[i - 1] == "T" or self.exact[max(i - 2, 0) : i] == "av"  # where there should be none
             return CLEARED, j, not expected and (kinds[i - 1] != PART or found.end() > i + 1)
@@ -317,8 +329,11 @@ class _Reader:
         if kind == "M" and kinds[j + 1] in "dI" and j >= 0 and kinds[j] in "wBs":
             return 0, j, False  # borders that do not exist
         if kind == "M":
-            missing_what = after != "" and after in "wdGBs"
-            return 0 if denied % 2 or weak else MISSING, j, (verb or beside) and not missing_what
+            missing_what = after != "" and after in "wdGBsv"
+            ends = j >= 0 and kinds[j] in ",|" and _ENDS.match(kinds, found.end()) is not None  # ..., 现在不见了
+            return 0 if denied % 2 or weak else MISSING, j, (verb or beside or ends) and not missing_what
+        if kind == "L" and after in ",.|":
+            return 0 if denied else MISSING, j, finite or beside
         if kind in "TLR":  # is too narrow, lacks depth, did not change
             return CLEARED if denied % 2 else CLAIMED, j, finite or (beside and kind == "L")
         if kind == "V":  # "not well rendered" and "not fully visible" are there
@@ -351,6 +366,8 @@ class _Reader:
                 if kind == "B" and self.exact[j] == "H":
                     denied += 1  # hardly blurred
                 weak = weak or word == "T"
+                if self.exact[j] == "T" and kind == "B" and denied:
+                    denied += 1  # 乍看没问题
                 if word in "nvh":
                     verb, finite = True, finite or word != "h"
             elif word == "L" and kind == "B":  # lacks flaws
@@ -380,7 +397,9 @@ class _Reader:
             return [] if rest and "i" not in self.exact[begin : start + 1] else None
         if region[-1] == "c" and inside:
             return None
-        if "," in region and (other := _OTHER_CLAUSE.match(region)):
+        if "," in region and (
+            other := _OTHER_CLAUSE.match(region) or _OTHER_LIST.match(self.exact[begin : start + 1])
+        ):
             begin, region = begin + other.end(), region[other.end() :]
         if region[-1] == "w" and _OTHER_SUBJECT.search(region):
             return []

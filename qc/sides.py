@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from qc.lexicon import PART, PLAIN
+from qc.lexicon import OTHER, PART, PLAIN
 from qc.words import Part, Reading
 
 PAIRED = frozenset({"eye", "pupil", "ear", "cheek", "eyebrow"})
@@ -29,8 +29,11 @@ _BESIDE = re.compile(r"P(?:,?e?([lr])(?=[,.|vhnNBMG]|$)|([lr])(?=[ws])(?!.{0,4}[
 _APART = re.compile(  # the left one of the two ears; the right half of the face, especially the eye
     r"[lr]1p[do2]{0,2}P|[lr]s[pe]d?w,?[aR]d?P(?:,?c?d?P){0,4}"
 )
+_OF_TWO = re.compile(r"p[di]?[2oO]w?(P),?[ka]?d?([lr])1?")  # of the two ears, the left one
+_CORRECTED = re.compile(r"([lr])1?,?\|?[nx]d?[lr]1?,?[wa]{0,2}(P)")  # the left, not the right, ear
+_TWICE = re.compile(r"P,?(?:d?(?:l[cj]d?r|r[cj]d?l)1?|o)(?=[,.]|$)")  # the ears, left and right; the ears, both of them
 _COUNT = re.compile("[hv]a?2(?=P)")  # has two pupils: that is their number
-_AT_THE_END = re.compile(r"(?<!C)q[dw]{0,2}([lr])s?+(?=[,.|cC]|$)")  # the cheek is darker on the left
+_AT_THE_END = re.compile(r"(?<!C)q[dw]{0,2}([lr]|o(?=s))s?+(?=[,.|cC]|$)")  # the cheek is darker on the left
 _IN_FRONT = re.compile(r"(?:^|[.|,])q[dw]{0,2}([lr])s?+(?:pd?w)?,")  # on the left, the cheek is darker
 _ONE = re.compile(r"[lr](?:1|(?<=d.)(?=[vhu,.|cjnLNMa]|$)|(?<=[,.|v].)(?=[vh])|(?<=^.)(?=[vh]))")
 _SHARED = re.compile(r"P(?=(?:[,cj]{1,2}|e|)w?P)")
@@ -56,7 +59,8 @@ def assign(reading: Reading) -> None:
         part = parts[found.end(1) - 1]
         if part.label in _COUNTED and not part.plural:
             part.side = "both"
-    for found in _LEFT_AND_RIGHT.finditer(kinds):
+    opposites = "l" in kinds and "r" in kinds
+    for found in _LEFT_AND_RIGHT.finditer(kinds) if opposites else ():
         parts[found.end(1) - 1].side = "both"
         used.update(range(*found.span()))
     for found in _APART.finditer(exact):
@@ -64,6 +68,19 @@ def assign(reading: Reading) -> None:
             if i in parts and parts[i].label in PAIRED:
                 parts[i].side = _SIDE[kinds[found.start()]]
                 used.update(range(found.start(), i))
+    for found in _OF_TWO.finditer(exact) if "o" in kinds else ():
+        parts[found.start(1)].side = _SIDE[found[2]]
+        used.update(range(*found.span()))
+    for found in _CORRECTED.finditer(kinds) if opposites else ():
+        parts[found.start(2)].side = _SIDE[found[1]]
+        used.update(range(*found.span()))
+        for i in range(*found.span()):
+            if kinds[i] in "nx":
+                reading.kinds[i] = OTHER
+    for found in _TWICE.finditer(kinds) if opposites or "o" in kinds else ():
+        if parts[found.start()].label in _COUNTED:
+            parts[found.start()].side = "both"
+            used.update(range(*found.span()))
     _before(parts, kinds, used)
     for pattern in (_AFTER, _BESIDE):
         for found in pattern.finditer(kinds):
@@ -130,7 +147,8 @@ def _of_the_clause(parts: dict[int, Part], kinds: str, used: set[int]) -> None:
                 if PART not in kinds[clause.start : clause.stop]:  # sharp on the left but smeared on the right
                     clause = range(max(starts[0], first), found.start())
             named = [parts[i] for i in clause if kinds[i] == PART]
-            if len(named) == 1 and (named[0].side is None or named[0].spoken_of):
+            single = len(named) == 1 and (kinds[at] != "o" or named[0].label in PAIRED)
+            if single and (named[0].side is None or named[0].spoken_of):
                 _speak(named[0], _SIDE[kinds[at]])
                 used.add(at)
 

@@ -91,8 +91,8 @@ def read(folded: Folded, lexicon: Lexicon) -> Reading:
     return reading
 
 
-_MARKS = dict.fromkeys(".!?;。", ".") | dict.fromkeys(",()[]、—–-", ",") | dict.fromkeys("&/+", "c") | {":": "v"}
-"""The kinds of the marks: a stop, a pause, an "and"; a colon is an "is", as in "nose: natural"."""
+_MARKS = dict.fromkeys(".!?;。", ".") | dict.fromkeys(",()[]、—–-", ",") | dict.fromkeys("&/+", "c") | {":": ":"}
+"""The kinds of the marks: a stop, a pause, an "and", a colon."""
 
 
 def _mark(text: str) -> str:

@@ -23,12 +23,12 @@ from qc import spelling
 
 KINDS = {
     "left": "l", "right": "r", "both": "o", "two": "2", "each": "O", "side": "s", "edge": "E", "one": "1",
-    "determiner": "d", "its": "i", "adverb": "a", "fully": "f", "and": "c", "with": "t", "or": "j",
+    "determiner": "d", "its": "i", "there": "b", "adverb": "a", "fully": "f", "and": "c", "with": "t", "or": "j",
     "preposition": "p", "near": "y", "place": "q",
     "copula": "v", "have": "h", "verb": "u", "reach": "R", "pronoun": "I",
     "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
-    "not": "n", "neither": "Z", "no": "N", "lack": "L", "missing": "M", "visible": "V", "good": "G", "due": "W",
-    "sharp": "S", "untouched": "U", "bad": "B", "fit": "F", "do": "D",
+    "not": "n", "neither": "Z", "no": "N", "none": "0", "lack": "L", "missing": "M", "visible": "V", "good": "G",
+    "due": "W", "sharp": "S", "untouched": "U", "bad": "B", "fit": "F", "do": "D",
     "weaken": "T", "hardly": "H", "if": "Y", "opposed": "x", "except": "X", "as_do": "A", "contrast": "|", "only": "k",
 }  # fmt: skip
 """One letter per kind of cue, so that a sentence is a string and a rule of grammar a pattern over it."""
@@ -37,6 +37,7 @@ PART, OTHER, VERB = "P", "w", KINDS["verb"]
 
 PLAIN = str.maketrans(
     {
+        ":": "v",
         KINDS["two"]: "o",
         KINDS["edge"]: "s",
         KINDS["due"]: "G",
@@ -47,6 +48,7 @@ PLAIN = str.maketrans(
         KINDS["its"]: "d",
         KINDS["with"]: "c",
         KINDS["fully"]: "a",
+        KINDS["there"]: "a",
         KINDS["near"]: "p",
         KINDS["hardly"]: "T",
         KINDS["except"]: "x",
