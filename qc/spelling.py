@@ -11,7 +11,6 @@ import tomllib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import resources
 from itertools import accumulate
 
@@ -26,14 +25,14 @@ _WORD = re.compile(
     rf"([{HAN}]|[^\W_{HAN}]+(?:'(?:t|re|ve|ll|d|m)\b|-(?:like|shaped)\b)?"
     r"|[.!?](?!\d)|[;:。]|\n[^\S\n]*\n|[,()\[\]、—–]|\s-+(?=\s)|[&/+])"
 )
-_ASCII_WORD = re.compile(  # the same, a fifth faster
-    r"([a-z0-9]+(?:'(?:t|re|ve|ll|d|m)\b|-(?:like|shaped)\b)?"
-    r"|[.!?](?!\d)|[;:]|\n[^\S\n]*\n|[,()\[\]]|\s-+(?=\s)|[&/+])"
+_ASCII_WORD = re.compile(  # the same, a third faster
+    r"([a-z0-9]++(?:'(?:t|re|ve|ll|d|m)\b|-(?:like|shaped)\b)?+"
+    r"|[.!?](?!\d)|[;:,()\[\]&/+]|\n[^\S\n]*\n|\s-+(?=\s))"
 )
 _POSSESSIVE = re.compile(r"'s\b")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Folded:
     """A folded text.
 
@@ -44,13 +43,16 @@ class Folded:
 
     text: str
     origin: Sequence[int] | None
+    _words: tuple[list[str], list[int]] | None = None
 
-    @cached_property
+    @property
     def words(self) -> tuple[list[str], list[int]]:
         """Its words and marks, and the position after each."""
-        pattern = _ASCII_WORD if self.text.isascii() else _WORD
-        pieces = pattern.split(self.text)  # half the time of going from match to match
-        return pieces[1::2], list(accumulate(map(len, pieces)))[1::2]
+        if self._words is None:
+            pattern = _ASCII_WORD if self.text.isascii() else _WORD
+            pieces = pattern.split(self.text)  # half the time of going from match to match
+            self._words = pieces[1::2], list(accumulate(map(len, pieces)))[1::2]
+        return self._words
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         """The original's positions of `text[start:end]`, which is not empty."""
