@@ -54,8 +54,8 @@ def assign(reading: Reading) -> None:
         return
     exact = "".join(reading.kinds)
     kinds = exact.translate(PLAIN)
-    used = {found.end() - 1 for found in _COUNT.finditer(exact)}
-    for found in _NEITHER.finditer(exact):
+    used = {found.end() - 1 for found in _COUNT.finditer(exact)} if "2" in exact else set()
+    for found in _NEITHER.finditer(exact) if "Z" in exact else ():
         part = parts[found.end(1) - 1]
         if part.label in _COUNTED and not part.plural:
             part.side = "both"
@@ -63,7 +63,7 @@ def assign(reading: Reading) -> None:
     for found in _LEFT_AND_RIGHT.finditer(kinds) if opposites else ():
         parts[found.end(1) - 1].side = "both"
         used.update(range(*found.span()))
-    for found in _APART.finditer(exact):
+    for found in _APART.finditer(exact) if "1" in exact or "s" in exact else ():
         for i in range(*found.span()):
             if i in parts and parts[i].label in PAIRED:
                 parts[i].side = _SIDE[kinds[found.start()]]
@@ -88,9 +88,11 @@ def assign(reading: Reading) -> None:
             if at not in used and parts[found.start()].side is None:
                 parts[found.start()].side = _SIDE[kinds[at]]
                 used.add(at)
-    _share(parts, kinds)
-    _of_the_clause(parts, kinds, used)
-    for found in _GOOD.finditer(kinds):
+    if len(parts) > 1:
+        _share(parts, kinds)
+    if "q" in kinds:
+        _of_the_clause(parts, kinds, used)
+    for found in _GOOD.finditer(kinds) if "r" in kinds else ():
         if found.end() - 1 not in used:
             reading.kinds[found.end() - 1] = "G"
     for found in _ONE.finditer(kinds):
