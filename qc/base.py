@@ -7,7 +7,7 @@ import string
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cache, cached_property
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from mmtt_build.errors import ConfigError
 from mmtt_build.records import Annotation, Forged
 from qc import lexicon
 from qc.mentions import Mention, read_mentions
-from qc.places import meant
+from qc.places import Slot, Span, meant, slots
 from qc.spelling import Folded, count, fold
 
 
@@ -109,6 +109,8 @@ class Context:
         folded: it as lexica compare it.
         words: its length as the annotator's page counts it, see `spelling.count`.
         mentions: the parts that it names; none in a language that has no lexicon.
+        meant: those that say more than where another part is, see `places.meant`.
+        claims: the places in the description of each part and side that it calls manipulated.
     """
 
     annotation: Annotation
@@ -121,6 +123,8 @@ class Context:
     folded: Folded = field(init=False)
     words: int = field(init=False)
     mentions: list[Mention] = field(init=False)
+    meant: list[Mention] = field(init=False)
+    claims: dict[Slot, list[Span]] = field(init=False)
 
     def __post_init__(self) -> None:
         """Reads the description."""
@@ -129,15 +133,14 @@ class Context:
         self.folded = fold(text)
         self.words = count(text)
         self.mentions = read_mentions(self.folded, self.language) if self.language in lexicon.LANGUAGES else []
-
-    @cached_property
-    def meant(self) -> list[Mention]:
-        """The mentions that say more than where another part is, see `places.meant`."""
-        return meant(self.lowered, self.mentions)
+        self.meant = meant(self.lowered, self.folded, self.mentions) if self.mentions else []
+        self.claims = slots(self.lowered, [mention for mention in self.meant if not mention.negated])
 
     def said(self, kind: str, message: str) -> Evidence | None:
         """Evidence that the description holds phrases of a kind (`lexicon.phrases`) of any language; {} quotes them."""
         folded = self.folded
+        if _telling(kind).isdisjoint(folded.words[0]):
+            return None
         found = [span for phrases in lexicon.phrases(kind) for span in phrases.find(folded)]
         return self.quoted(sorted(folded.original(*span) for span in found), message) if found else None
 
@@ -147,6 +150,12 @@ class Context:
         quotes = ", ".join(f"{self.text[start:end]!r} at {start}" for start, end in places[:_QUOTES])
         more = f" and {len(places) - _QUOTES} more" if len(places) > _QUOTES else ""
         return Evidence(message.format(quotes + more), places[:_SPANS])
+
+
+@cache
+def _telling(kind: str) -> frozenset[str]:
+    """Words without one of which a text has no phrase of a kind."""
+    return frozenset(word for phrases in lexicon.phrases(kind) for word in phrases.needed)
 
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from itertools import compress
+from operator import itemgetter
 from pathlib import Path
 
 from mmtt_build import images
@@ -14,14 +16,11 @@ from mmtt_build.records import SIZE, Annotation, Forged
 from mmtt_build.workspace import Workspace
 from qc import asymmetry, regions
 from qc.base import Context, Evidence, Severity, rule
-from qc.mentions import Mention
-from qc.places import STOP
+from qc.places import STOP, Slot, Span, slots
 from qc.regions import Cover
 from qc.sides import PAIRED
 
 _OTHER = {"left": "right", "right": "left"}
-_Slot = tuple[str, str]
-_Span = tuple[int, int]
 
 
 @rule("mention.out-of-mask", Severity.REJECT, "min_cover", "sides")
@@ -36,7 +35,7 @@ def out_of_mask(annotation: Annotation, context: Context) -> Evidence | None:
     if cover is None:
         return None
     untouched = []
-    for (label, side), spans in _slots(_claims(context), context).items():
+    for (label, side), spans in context.claims.items():
         share = _share(cover, label, _subject(side, context))
         if share is not None and share < context.thresholds.min_cover:
             said = f"the mask covers {_percent(share)} of the {_name(_LIES_IN.get(label, label), side, context)}"
@@ -55,18 +54,15 @@ def no_such_part(annotation: Annotation, context: Context) -> Evidence | None:
     hidden = _hidden(cover) if cover is not None else set()
     if not hidden:
         return None
-    claims = (
-        _claims(context) if any((mention.label, "") in hidden or mention.side for mention in context.mentions) else []
-    )
     found = [
         context.quoted(spans, f"{{}}: the picture shows no {_name(label, side, context)}")
-        for (label, side), spans in _slots(claims, context).items()
-        if not hidden.isdisjoint(((label, ""), (label, _subject(side, context))))
+        for (label, side), spans in context.claims.items()
+        if (label, "") in hidden or (label, _subject(side, context)) in hidden
     ]
     found += [
         Evidence(f"ticked {_plain(label, side)}: the picture shows none", ())
         for label, side in _ticks(annotation)
-        if not hidden.isdisjoint(((label, ""), (label, side)))
+        if (label, "") in hidden or (label, side) in hidden
     ]
     return _together(found)
 
@@ -79,12 +75,12 @@ def authentic(annotation: Annotation, context: Context) -> Evidence | None:
     others, and that the mask does not touch.
     """
     cover = _cover(context)
-    if cover is None or not any(mention.negated for mention in context.mentions):
+    denied = [mention for mention in context.meant if mention.negated]
+    if cover is None or not denied:
         return None
-    denied = (mention for mention in context.meant if mention.negated)
     return _together(
         context.quoted(spans, f"{{}}: the {_name(label, side, context)} was not manipulated, and needs no words")
-        for (label, side), spans in _slots(denied, context).items()
+        for (label, side), spans in slots(context.lowered, denied).items()
         if (share := _share(cover, label, _subject(side, context))) is not None and share < context.thresholds.min_cover
     )
 
@@ -127,11 +123,11 @@ def labels_and_text(annotation: Annotation, context: Context) -> str | None:
     """The parts that are ticked are those that the description names, if it names any."""
     if annotation.labels is None or not context.mentions:
         return None
-    ticked = {label for label, on in zip(LABELS, annotation.labels, strict=True) if on}
-    named = {mention.label for mention in context.mentions}
-    claimed = {mention.label for mention in context.mentions if not mention.negated}
-    sayings = (("ticked and not named", ticked - named), ("called manipulated and not ticked", claimed - ticked))
-    return "; ".join(f"{what}: {', '.join(sorted(which))}" for what, which in sayings if which) or None
+    ticked = set(compress(LABELS, annotation.labels))
+    unnamed = ticked.difference([mention.label for mention in context.mentions])
+    unticked = {mention.label for mention in context.mentions if not mention.negated} - ticked
+    sayings = (("ticked and not named", unnamed), ("called manipulated and not ticked", unticked))
+    return "; ".join([f"{what}: {', '.join(sorted(which))}" for what, which in sayings if which]) or None
 
 
 @rule("claim.pristine", Severity.REVIEW)
@@ -168,44 +164,20 @@ def _cover(context: Context) -> Cover | None:
     return context.beside.forgery.cover if context.beside and context.beside.forgery else None
 
 
-def _claims(context: Context) -> list[Mention]:
-    return [mention for mention in context.meant if not mention.negated]
-
-
-def _slots(mentions: Iterable[Mention], context: Context) -> Mapping[_Slot, list[_Span]]:
-    """The places in the text of each part and side that it speaks of, in its own sense of left and right."""
-    slots: dict[_Slot, list[_Span]] = {}
-    for mention in mentions:
-        sides = [mention.side or ""]
-        if mention.side == "both":  # both lips are no sides
-            sides = ["left", "right"] if mention.label in PAIRED else [""]
-        start = mention.start
-        if mention.side and (said := _SIDE_BEFORE.search(context.lowered, max(start - _SIDE_LETTERS, 0), start)):
-            start = said.start()
-        for side in sides:
-            slots.setdefault((mention.label, side), []).append((start, mention.end))
-    return slots
-
-
-_SIDE_BEFORE = re.compile(r"\b(?:left|right|both)[\s-]{1,3}\Z|[左右双两][边侧]?的?\Z")
-_SIDE_LETTERS = 9  # and the one before
-
-
 def _subject(side: str, context: Context) -> str:
     """The subject's side, of one as descriptions say it."""
     return _OTHER.get(side, side) if context.thresholds.sides == "viewer" else side
 
 
-def _ticks(annotation: Annotation) -> list[_Slot]:
+def _ticks(annotation: Annotation) -> list[Slot]:
     """Parts and subject's sides that are ticked."""
-    if annotation.labels is None:
+    if annotation.labels is None or not any(annotation.labels):
         return []
     sides: dict[str, list[str]] = {}
     for ticked in annotation.sides:
         label, _, side = ticked.partition(".")
         sides.setdefault(label, []).append(side)
-    ticked_labels = [label for label, on in zip(LABELS, annotation.labels, strict=True) if on]
-    return [(label, side) for label in ticked_labels for side in sides.get(label, [""])]
+    return [(label, side) for label in compress(LABELS, annotation.labels) for side in sides.get(label, [""])]
 
 
 def _share(cover: Cover, label: str, side: str) -> float | None:
@@ -215,14 +187,16 @@ def _share(cover: Cover, label: str, side: str) -> float | None:
 
 _CLASSED = ("eye", "pupil", "lip", "mouth", "nose", "ear", "eyebrow", "tooth", "tongue", "hair")
 _NOT_IN_LANDMARKS = ("hair", "ear")
-_SEEN = tuple(
-    (slot, i) for i, slot in enumerate(regions.SLOTS) if slot[0] in _CLASSED and (not slot[1] or slot[0] in PAIRED)
-)
+_SEEN = {slot: i for i, slot in enumerate(regions.SLOTS) if slot[0] in _CLASSED and (not slot[1] or slot[0] in PAIRED)}
+_of_seen = itemgetter(*_SEEN.values())
 
 
-def _hidden(cover: Cover) -> set[_Slot]:
+def _hidden(cover: Cover) -> set[Slot]:
     """What neither part map shows of the parts that have a class; nothing where there was no part map."""
-    hidden = {slot for slot, i in _SEEN if cover[i] is None}
+    shares = _of_seen(cover)
+    if None not in shares:
+        return set()
+    hidden = {slot for slot, share in zip(_SEEN, shares, strict=True) if share is None}
     if len(hidden) == len(_SEEN):
         return set()
     if all((label, "") in hidden for label in _NOT_IN_LANDMARKS):
@@ -263,8 +237,10 @@ def _percent(share: float) -> str:
 def _together(found: Iterable[Evidence]) -> Evidence | None:
     """All evidence of a rule as one."""
     every = list(found)
+    if not every:
+        return None
     spans = tuple(span for evidence in every for span in evidence.spans)[:_SPANS]
-    return Evidence("; ".join(evidence.message for evidence in every), spans) if every else None
+    return Evidence("; ".join(evidence.message for evidence in every), spans)
 
 
 _SPANS = 100
@@ -301,7 +277,7 @@ _CUES = tuple(dict.fromkeys(cue for cues, _ in _UNLIKE for cue in cues))
 _MEASURED = {"pupil": "eye", "mouth": "lip"} | {label: label for label in asymmetry.LABELS}
 
 
-def _pairs(context: Context) -> dict[str, list[_Span]]:
+def _pairs(context: Context) -> dict[str, list[Span]]:
     """The pairs that the text says to be unlike, each with the words that say so in the same sentence."""
     text = context.lowered
     if not any(map(text.__contains__, _CUES)):
@@ -313,7 +289,7 @@ def _pairs(context: Context) -> dict[str, list[_Span]]:
         return {}
     stops = [stop.start() for stop in STOP.finditer(text)]
     said = {bisect(stops, claim.start()): claim.span() for claim in sorted(unlike, key=re.Match.start, reverse=True)}
-    pairs: dict[str, dict[_Span, None]] = {}
+    pairs: dict[str, dict[Span, None]] = {}
     for mention in context.mentions:
         span = said.get(bisect(stops, mention.start))
         if span is not None and not mention.negated and mention.label in _MEASURED:

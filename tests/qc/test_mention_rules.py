@@ -89,6 +89,7 @@ def test_what_the_mask_touches_may_be_called_manipulated(text: str) -> None:
         ("There is a seam around the right eye.", ["right eye"], "'right eye' at 27"),
         ("The left eye and the lips are too dark. The lips shine.", ["lips", "lips"], "'lips' at 21, 'lips' at 44"),
         ("The left ear and the chin are blurred.", ["left ear", "chin"], "'left ear' at 4: the mask covers 0.0 %"),
+        ("The mask-like nose and the left eye are blurred.", ["nose"], "'nose' at 14"),
     ],
 )  # fmt: skip
 def test_a_mention_out_of_the_mask(text: str, words: list[str], said: str) -> None:
