@@ -2,11 +2,13 @@
 
 A table is a folder of shards. A writer writes each shard under a temporary name and renames it into
 place, so a reader sees a shard completely or not at all, whenever the writer is killed. Readers see the
-union of the shards; of several rows with one key the one in the latest shard counts.
+union of the shards; of several rows with one key the one in the latest shard counts. Many small shards can be merged
+(`Table.merge`) while others read and write.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -22,6 +24,13 @@ from mmtt_build.errors import StoreError
 
 TEMPORARY = ".tmp-"
 """Prefix of files that are being written; readers ignore them."""
+MANY, SMALL = 64, 1 << 18
+"""So many shards one after another, each of at most so many bytes, are merged into one."""
+SETTLED_S = 600.0
+"""Age of a shard, in seconds, from which on no writer has a name for an earlier one that is not in place yet, and no
+reader has a list without it; both take seconds at most."""
+_MERGED = "_merged"
+_SOURCES = b"mmtt.merged"
 
 
 def write_file(path: Path, data: bytes, durable: bool = False) -> None:
@@ -82,7 +91,9 @@ class Table:
         # Names sort by time of writing; the random tail keeps apart what two processes write in one nanosecond.
         # Never before a shard that is there already, even if this machine's clock is behind: later rows supersede.
         newest = max((int(p.name[:20]) for p in self.shards() if p.name[:20].isdecimal()), default=0)
-        name = f"{max(time.time_ns(), newest + 1):020d}-{secrets.token_hex(4)}.parquet"
+        self._write(table, f"{max(time.time_ns(), newest + 1):020d}-{secrets.token_hex(4)}.parquet")
+
+    def _write(self, table: pa.Table, name: str) -> None:
         temporary = self.folder / f"{TEMPORARY}{name}"
         try:
             pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
@@ -106,6 +117,54 @@ class Table:
     def _rows(self, wanted: pa.Schema) -> pa.Table:
         table = pa.concat_tables([_read(shard, wanted) for shard in self.shards()] or [wanted.empty_table()])
         return _latest(table, self.key)
+
+    def merge(self, settled_s: float = SETTLED_S) -> tuple[dict[Path, list[Path]], list[Path]]:
+        """Makes one shard of `MANY` small ones, if there are so many, and deletes what was merged long ago.
+
+        The new shard lies where the last of its sources does, and says which they are. These stay until it is settled,
+        for of rows with one key one counts: so it can be killed at any instant, and whoever has just listed the shards
+        finds them all. Of one table one process at a time does this; any number may read and write.
+
+        Args:
+            settled_s: age of what is merged or deleted.
+
+        Returns:
+            The shard that was made, if any, with its sources, and those that are gone.
+
+        Raises:
+            StoreError: a shard is damaged; the message names it.
+        """
+        shards = self.shards()
+        latest = time.time() - settled_s
+        gone: list[Path] = []
+        pending: set[Path] = set()
+        for shard in shards:
+            if shard.stem.endswith(_MERGED):
+                sources = set(_sources(shard)).intersection(shards)
+                if shard.stat().st_mtime > latest:
+                    pending |= sources
+                else:
+                    gone += sorted(sources)
+        for shard in gone:
+            shard.unlink(missing_ok=True)
+        run: list[Path] = []
+        for shard in shards:
+            if shard in pending or shard in gone:
+                continue
+            about = shard.stat()
+            settled = shard.name[:20].isdecimal() and about.st_mtime <= latest and about.st_size <= SMALL
+            whole = settled and set(_schema(shard).names) <= set(self.schema.names)  # else a later release's columns go
+            run = [*run, shard] if whole else []
+            if len(run) == MANY:
+                return self._merge(run), gone
+        return {}, gone
+
+    def _merge(self, sources: list[Path]) -> dict[Path, list[Path]]:
+        table = _latest(pa.concat_tables([_read(shard, self.schema) for shard in sources]), self.key)
+        said = json.dumps([shard.name for shard in sources])
+        name = f"{sources[-1].stem}{_MERGED}.parquet"  # sorts after its last source, and before whatever came then
+        self._write(table.replace_schema_metadata({_SOURCES: said}), name)
+        return {self.folder / name: sources}
 
     def keys(self, **equals: str) -> pa.ChunkedArray:
         """Keys of the current rows whose columns equal the given values."""
@@ -135,6 +194,14 @@ class KeptTable(Table):
             rows = rows.combine_chunks()
         self._kept[tuple(wanted.names)] = shards, rows
         return rows
+
+    def merge(self, settled_s: float = SETTLED_S) -> tuple[dict[Path, list[Path]], list[Path]]:
+        """As `Table.merge`; what was read of the sources is not read again."""
+        made, gone = super().merge(settled_s)
+        for columns, (seen, rows) in self._kept.items():
+            known = {shard for shard, sources in made.items() if set(sources) <= set(seen)}
+            self._kept[columns] = sorted(known.union(seen).difference(gone)), rows
+        return made, gone
 
 
 class SomeRows(Table):
@@ -176,9 +243,25 @@ def _read(shard: Path, wanted: pa.Schema, among: pa.Array | None = None) -> pa.T
         columns = [there[name] if name in there.column_names else absent for name in wanted.names]
         return pa.table(columns, wanted.names).cast(wanted)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise StoreError(
-            f"{shard} is damaged: {error}", "delete it and run the same command again: its rows are made anew"
-        ) from error
+        raise _damaged(shard, error) from error
+
+
+def _sources(shard: Path) -> list[Path]:
+    """Of a merged shard what it was made of."""
+    return [shard.with_name(name) for name in json.loads((_schema(shard).metadata or {}).get(_SOURCES, "[]"))]
+
+
+def _schema(shard: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(shard)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(shard, error) from error
+
+
+def _damaged(shard: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"{shard} is damaged: {error}", "delete it and run the same command again: its rows are made anew"
+    )
 
 
 def _latest(table: pa.Table, key: str) -> pa.Table:

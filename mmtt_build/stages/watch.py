@@ -3,10 +3,14 @@
 Label Studio's webhooks say where to look; what is there the usual pull reads, now and then without a hint, too. So a
 hint that was missed costs time and nothing else. What came while nobody watched is judged at the start; what was in the
 tables before is the audit's, and `mmtt qc send-back`'s.
+
+Each submission adds a shard to four tables. Once a minute some that are there become one, so that a day of thousands
+leaves some dozens for others to open.
 """
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections import Counter
@@ -143,6 +147,7 @@ class _Run:
     line: session.Line = field(default_factory=session.Line)
     titles: dict[int, str] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
+    tidied: float = -math.inf
 
     def register(self) -> None:
         """Finds the projects, and has their hints sent here."""
@@ -167,6 +172,7 @@ class _Run:
         """Follows the hints."""
         until = time.monotonic() + every_s
         while True:
+            self.tidy()
             try:
                 hint = hints.get(timeout=max(0.0, until - time.monotonic()))
             except Empty:
@@ -182,6 +188,15 @@ class _Run:
                 return
             titles, came = {self.titles[one[0]] for one in said if one}, min(one[1] for one in said if one)
             self.attempt(partial(self.look, titles, came))
+
+    def tidy(self) -> None:
+        """Once a minute: one shard of many small ones, in each table that each submission adds one to."""
+        if time.monotonic() < self.tidied + EVERY_S:
+            return
+        tables = self.workspace
+        for table in (tables.submissions, tables.annotations, tables.findings, tables.sent_back):
+            table.merge()
+        self.tidied = time.monotonic()
 
     def attempt(self, what: Callable[[], None]) -> None:
         """Does something; a server that is away for a while is no reason to end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import socket
@@ -20,6 +21,10 @@ from playwright.sync_api import expect
 
 from annotation.webhooks import HEADER, HOST, LARGEST, PATH, Receiver
 from mmtt_build.errors import ConfigError
+from mmtt_build.stages import watch as watch_stage
+from mmtt_build.stages.watch import _Kept, _Run
+from mmtt_build.store import MANY
+from mmtt_build.workspace import Workspace
 from tests.annotation.chromium import launched
 from tests.annotation.conftest import MADE
 from tests.annotation.desk import Desk
@@ -285,3 +290,25 @@ def test_a_server_that_restarts_is_met_by_the_same_watch(work):
         assert watch.end(signal.SIGTERM) == 0
         watch.says("watch: 3 reject; 3 sent back")
     assert hooks(work) == {}
+
+
+def test_shards_of_submissions_become_few_while_it_watches(tmp_path, monkeypatch):
+    workspace = Workspace.init(tmp_path / "faces")
+    tables = [workspace.submissions, workspace.annotations, workspace.findings, workspace.sent_back]
+    for table in tables:
+        for n in range(MANY + 2):
+            table.append([{"annotation_id": f"t-{n}", "annotator": "a01"}])
+        for shard in table.shards():
+            os.utime(shard, (0, 0))
+    run = _Run(_Kept(workspace.root), None, print)
+    run.tidy()
+    assert [len(table.shards()) for table in tables] == [MANY + 3] * 4, "what is merged may be being read"
+    for table in tables:
+        for shard in table.shards():
+            os.utime(shard, (0, 0))
+    run.tidy()
+    assert [len(table.shards()) for table in tables] == [MANY + 3] * 4, "once a minute"
+    monkeypatch.setattr(watch_stage, "EVERY_S", 0.0)
+    run.tidy()
+    assert [len(table.shards()) for table in tables] == [3] * 4
+    assert [len(table.keys()) for table in tables] == [MANY + 2] * 4

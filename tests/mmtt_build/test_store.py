@@ -228,6 +228,110 @@ def test_a_killed_writer_leaves_whole_shards_only(tmp_path):
     assert whole
 
 
+def small_shards(table, count=store.MANY):
+    """Each with a row of its own and a newer one of a row that all have; what they hold together."""
+    for n in range(count):
+        table.append(rows((f"{n:03d}", n), ("all", n)))
+    return {f"{n:03d}": n for n in range(count)} | {"all": count - 1}
+
+
+def test_many_small_shards_become_one_and_go_once_it_is_settled(table):
+    table.append(rows(("all", -1), ("first", 0)))
+    table.shards()[0].rename(table.folder / "-before.parquet")  # whoever made it, it stays as it is
+    expected = {"first": 0} | small_shards(table)
+    table.append(rows(("000", 1000)))
+    expected |= {"000": 1000}
+    assert content(table) == expected
+    before = table.shards()
+    assert table.merge() == ({}, []), "they are too young"
+    ((made, sources),) = table.merge(settled_s=0)[0].items()
+    assert (len(sources), set(table.shards())) == (store.MANY, {*before, made})
+    assert content(table) == expected, "while they are there as well"
+    assert table.merge() == ({}, []), "it is too young"
+    assert table.merge(settled_s=0) == ({}, sources)
+    assert [shard for shard in table.shards() if shard in before] == [s for s in before if s not in sources]
+    assert content(table) == expected
+    assert pq.read_table(made).num_rows == len(sources) + 1, "what is superseded is not kept"
+
+
+def test_what_is_read_is_not_read_again_for_a_merge(tmp_path, monkeypatch):
+    table = store.KeptTable(tmp_path / "things", SCHEMA)
+    expected = small_shards(table)
+    assert content(table) == expected
+    table.merge(settled_s=0)
+    monkeypatch.setattr(store, "_read", None)
+    assert content(table) == expected
+    assert len(table.merge(settled_s=0)[1]) == store.MANY
+    assert content(table) == expected
+
+
+def test_shards_that_are_large_or_have_more_columns_are_not_merged(table, monkeypatch):
+    more = store.Table(table.folder, SCHEMA.append(pa.field("new", pa.string())))
+    expected = small_shards(table, store.MANY - 1)
+    more.append([{"id": "z", "value": 1, "new": "kept"}])
+    assert table.merge(settled_s=0) == ({}, [])
+    assert content(table) == expected | {"z": 1}
+    assert more.merge(settled_s=0)[0], "by whom knows them all"
+    assert more.read(["new"])["new"].to_pylist()[-1] == "kept"
+    monkeypatch.setattr(store, "SMALL", 10)
+    other = store.Table(table.folder.with_name("others"), SCHEMA)
+    small_shards(other)
+    assert other.merge(settled_s=0) == ({}, [])
+
+
+def test_a_row_written_beside_a_merge_counts(tmp_path):
+    """By a process that knows nothing of it, whose shard comes between the sources' and the merged one's appearance."""
+    table, other = (store.Table(tmp_path / "things", SCHEMA) for _ in range(2))
+    expected = small_shards(table)
+    write = table._write
+
+    def late(rows_of, name):
+        other.append(rows(("all", 5000), ("new", 1)))
+        write(rows_of, name)
+
+    table._write = late
+    assert table.merge(settled_s=0)[0]
+    assert content(table) == expected | {"all": 5000, "new": 1}
+
+
+@pytest.mark.parametrize("moment", ["unlink 1", "unlink 2", "unlink 40", "replace 1", "write_table 1"])
+def test_a_killed_merge_loses_and_doubles_nothing(tmp_path, moment):
+    """Killed before the call that is named: of what is done already, nothing harms; the next ends it."""
+    table = store.Table(tmp_path / "things", SCHEMA)
+    expected = small_shards(table)
+    script = textwrap.dedent(
+        f"""
+        import os, signal
+        from pathlib import Path
+        import pyarrow as pa
+        from mmtt_build import store
+        what, number = {moment!r}.split()
+        seen = 0
+        def killing(call):
+            def counted(*arguments, **options):
+                global seen
+                seen += 1
+                if seen == int(number):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*arguments, **options)
+            return counted
+        of = store.pq if what == "write_table" else Path
+        setattr(of, what, killing(getattr(of, what)))
+        table = store.Table(Path({str(table.folder)!r}), pa.schema(
+            [("id", pa.string()), ("value", pa.int64()), ("tags", pa.list_(pa.string()))]))
+        table.merge(settled_s=0)
+        table.merge(settled_s=0)
+        """
+    )
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert content(table) == expected
+    for _ in range(2):
+        table.merge(settled_s=0)
+        assert content(table) == expected
+    assert len(table.shards()) == 1
+
+
 def test_files_appear_whole_and_make_their_folder(tmp_path):
     path = tmp_path / "a/b/image.png"
     store.write_file(path, b"first")
