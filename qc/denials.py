@@ -82,7 +82,9 @@ _OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
 _RELATIVE = re.compile(r"(?:I|[Pw]d)a?$")
 _RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
 _OTHER_CLAUSE = re.compile(r".*P[^P,]*w[^P,]*,(?=.*P)")  # the cheek bulges, the nose
-_OTHER_LIST = re.compile(r".*tP[^P,]*,(?=[^cjt]{0,3}P)")  # 伪造覆盖鼻子和嘴，额头
+_WITH = re.compile(r"t[dlroe]{0,2}w{1,4}$")  # 颜色和脸不搭
+_ENDED = re.compile(r".*P.*;(?=[^tcj;]{0,4}P)")  # 只改了嘴，鼻子: a Chinese clause, unless it only lists
+_LIST = re.compile(r"[PtcjdlroOeas;,]*")
 _RELATIVE_SUBJECT = re.compile(r"[wB][dI]d[laroOwGB]{0,3}P(?=[aT]{0,2}[uw])")  # a shadow that the nose should cast
 _IF = re.compile(r"Y[^.,|Y]*$")  # natural if the eyes were equal
 _EDGE = re.compile(r"E[waV]{0,2}[pyqe]{1,2}[diwalroOe]{0,4}$")  # the edge of the
@@ -132,6 +134,9 @@ class _Reader:
     """One pass over the judgements of a text."""
 
     def __init__(self, parts: dict[int, Part], exact: str) -> None:
+        self.clauses = exact
+        if ";" in exact:
+            exact = exact.replace(";", ",")
         if ",|" in exact:
             exact = _ASIDE.sub(",a", exact)
         if ":" in exact:
@@ -307,7 +312,7 @@ class _Reader:
         beside = j >= 0 and (
             kinds[j] in "Ps" or (kinds[j] in joints and bool(_BESIDE.search(kinds, max(j - 5, 0), j + 1)))
         )
-        if kind == "G" and kinds[max(j - 1, 0) : j + 1] == "Pw" and after in ("", ",", "."):
+        if kind == "G" and kinds[max(j - 2, 0) : j + 1].endswith(("Pw", "Pww")) and after in ("", ",", "."):
             beside = True  # skin texture fine
         if self.exact[i] == "W":  # looks ahead as it should, is not as wide as it should be
             verb, denied = True, denied or kinds.count("n", max(j - 3, 0), j + 1)
@@ -323,7 +328,7 @@ class _Reader:
             expected = kinds[i - 1] == "T" or self.exact[max(i - 2, 0) : i] == "av"  # where there should be none
             return CLEARED, j, not expected and (kinds[i - 1] != PART or found.end() > i + 1)
         if kind == "N":  # spared, not spared
-            return CLAIMED if kinds[i - 1] == "n" else CLEARED, j, beside or kinds[i - 1] == "n"
+            return CLAIMED if kinds[i - 1] == "n" else CLEARED, j, beside or verb or kinds[i - 1] == "n"
         if kind == "B" and denied and after == PART:
             return 0, j, False  # shows no sign of freckles
         if kind == "M" and kinds[j + 1] in "dI" and j >= 0 and kinds[j] in "wBs":
@@ -375,6 +380,8 @@ class _Reader:
             elif word in "GB":
                 if denied or kinds[j + 1] not in "GBVav":
                     break
+            elif word == "w" and (with_ := _WITH.search(self.exact, max(j - 6, 0), j + 1)):
+                j = with_.start()
             elif word not in "adVIDo":
                 earlier = kinds[max(j - 1, 0)]
                 turned = denied or "n" in kinds[max(j - 2, 0) : j]
@@ -397,10 +404,11 @@ class _Reader:
             return [] if rest and "i" not in self.exact[begin : start + 1] else None
         if region[-1] == "c" and inside:
             return None
-        if "," in region and (
-            other := _OTHER_CLAUSE.match(region) or _OTHER_LIST.match(self.exact[begin : start + 1])
-        ):
-            begin, region = begin + other.end(), region[other.end() :]
+        if "," in region:
+            clauses = self.clauses[begin : start + 1]
+            other = _ENDED.match(clauses) or _OTHER_CLAUSE.match(region)
+            if other and (inside or not _LIST.fullmatch(clauses, 0, other.end())):
+                begin, region = begin + other.end(), region[other.end() :]
         if region[-1] == "w" and _OTHER_SUBJECT.search(region):
             return []
         skipped: set[int] = set()
@@ -461,7 +469,7 @@ class _Reader:
         return self.parts[self.places[part]].verdict
 
 
-_NO_CUES = "dwaelroOspqyifBPvhucjt,.:bTKCAVRDIEY12k"  # without any other kind nothing is denied
+_NO_CUES = "dwaelroOspqyifBPvhucjt,;.:bTKCAVRDIEY12k"  # without any other kind nothing is denied
 _GOES_ON = re.compile(  # it looks, its colour, as do, the ears are, the ears too
     r"[IiAD]|[vh](?:[,.|]|$)|P[vhD]?[Ta](?:[,.|]|$)"
 )
@@ -472,7 +480,7 @@ def assign(reading: Reading) -> None:
     exact = "".join(reading.kinds)
     if cued := len(exact.rstrip(_NO_CUES)):
         end = exact.find(".", cued) + 1  # further sentences only claim, unless they go on about earlier parts
-        if end and not _GOES_ON.search(exact, end):
+        if end and not _GOES_ON.search(exact.replace(";", ","), end):
             exact = exact[:end]
         reader = _Reader(reading.parts, exact)
         reader.deny_directly()
