@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -171,7 +172,8 @@ class Phrases:
 
     Attributes:
         pattern: finds them in a folded text.
-        needed: by the longest word of each, the words of all that have it: a text without all of them needs no search.
+        needed: by the most telling word of each, the words of all that have it: a text without all of them needs no
+            search.
         han: whether they are Chinese.
     """
 
@@ -198,9 +200,11 @@ def phrases(kind: str) -> list[Phrases]:
         han = re.match(f"[{spelling.HAN}]", entries[0][0]) is not None
         spelled = "|".join(("" if han else r"[\s_-]{1,3}").join(map(re.escape, entry)) for entry in entries)
         pattern = re.compile(f"(?:{spelled})" if han else rf"\b(?:{spelled})\b")
+        uses = Counter(word for entry in entries for word in entry)
         needed: dict[str, list[frozenset[str]]] = {}
         for entry in entries:
-            needed.setdefault(max(entry, key=len), []).append(frozenset(entry))
+            telling = max(entry, key=lambda word: (len(word), uses[word]))  # of "right image" the image
+            needed.setdefault(telling, []).append(frozenset(entry))
         found.append(Phrases(pattern, needed, han))
     return found
 
