@@ -25,7 +25,7 @@ _NEAR = "[dwaelroOs]"
 # What is denied directly: the cue, then the part.
 _NONE = re.compile(r"(?<!n)[NL](?=[dwaelroOsVBTh]{0,4}P)(?!.{0,3}wwd)")  # no eyebrows; a lack of wrinkles
 _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
-    rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1)(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaIO]{{0,3}}(?=(?:,q|[pq]{{1,2}}){_NEAR[:-1]}V]{{0,4}}P)"
+    rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1|s(?=v?V))(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaIO]{{0,3}}(?=(?:,q|[pq]{{1,2}}){_NEAR[:-1]}V]{{0,4}}P)"
 )
 _NOTHING_AT = re.compile(rf"[N0](?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
@@ -39,7 +39,7 @@ _NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is abs
 )
 _LESS = re.compile(r"M(?=(?:ev)?d?[waelroOsGTV]{0,3}P)")  # the missing eyebrow; 消失的是眉毛
 _NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody would doubt the nose
-_INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P)")  # next to the unaltered skin
+_INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P(?!an))")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
 _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; the only real part is the nose
     r"(?:^|(?<=[.|,]))(?:[av]{0,3}[GU]|M|NV?)w?v(?=[delroOc]{0,4}P)"
@@ -102,8 +102,11 @@ _JUDGEMENT = re.compile(
     r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[adO]{0,2}|h?N|h?0(?:[lrv]a?|av)?V?|D|(?<=P)[vh])(?=[,.|]|$)"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
-_MODIFIER = re.compile(r"[ws]|p?e")  # skin texture; 脸颊上的雀斑
+_MODIFIER = re.compile(r"[wsC]|p?e")  # skin texture; teeth like these; 脸颊上的雀斑
 _OBJECT_NEXT = re.compile(r"a?(?:d[laroOwGB]{0,3}|\|)P")  # and changes only the mouth
+_THERE = re.compile(r"v?a{0,2}V?b")  # is visible there
+_SEEN_AT = re.compile(r"(?:^|[.,|c])a?[pq]{1,2}[dwalroOe]{0,4}P(?:[cj,][dlro]{0,2}P)?,?[wI1]$")  # on the chin I
+_WHERE = re.compile(r"[yq][diwalroOe]{0,4}$")  # under the
 _TOUCHING = re.compile(r"(?:^|[,.|c])[daelroO]{0,4}P$")
 _PARTLY = re.compile(r"qd?[lr]s?,?[|x](?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
 _SAVE = re.compile(  # fine except for the tip; real, though not in colour; natural but dissolves; real if
@@ -113,6 +116,7 @@ _BESIDE = re.compile(r"P(?:[ep]|cw{1,4})$")  # 鼻子的, 鼻子上, 鼻子和�
 _ALSO = re.compile(r"(?:,[cj]?|[cj])d?a?")  # no seams, blur or noise
 _ENDS = re.compile(r"w?(?:[x,.|]|$)")
 _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
+_ASKED = re.compile(r"((?:^|\.)[dalroOi]{0,3}P)\.(?=a{0,2}[nN]?a?[MGU0](?:[,.c]|$))")  # the tongue? Gone.
 _HEADED = re.compile(  # one area is altered: the chin and the jaw are ...
     r":(?=[dlroaOewi]{0,3}P(?:[,cj]{1,2}[dlroaOewi]{0,3}P){0,6}[wa]{0,2}[vhuDnRF]|Ia?[vhun])"
 )
@@ -139,6 +143,8 @@ class _Reader:
             exact = exact.replace(";", ",")
         if ",|" in exact:
             exact = _ASIDE.sub(",a", exact)
+        if "P." in exact:
+            exact = _ASKED.sub(r"\1v", exact)
         if ":" in exact:
             exact = _HEADED.sub(".", exact).replace(":", "v")
         self.parts, self.exact = parts, exact
@@ -262,9 +268,9 @@ class _Reader:
             if not stands:
                 continue
             own = self.subjects(begin, start, inside)
-            if own is None and "0" in found[0]:  # he should have a beard but has none
-                named = [k for k in self.places[: bisect(self.places, i)] if not self.parts[k].verdict]
-                own = ([k for k in named if self.is_head(k)] or named)[-1:]
+            there = kinds[i] == "B" and _THERE.match(self.exact, found.end())
+            if not own and ("0" in found[0] or there):  # he should have a beard but has none; no flaw there
+                own = self.last_open(i, anywhere=bool(there))
             elif own is None and kinds[i] == "B" and _ELSEWHERE.match(self.exact, begin):
                 own = subjects = []
             elif own is None:  # "... and looks odd", "It looks odd"
@@ -295,6 +301,8 @@ class _Reader:
         if kind in "nhvD":  # the nose is natural, the ears are not; the nose is not, the ears are; the ears have none
             if kind == "n" and not last and _LIKEWISE.search(kinds, max(i - _REACH, 0), i):
                 last = CLAIMED
+            if self.exact[found.end() : found.end() + 1] in ("k", "Y"):
+                return 0, i - 1, False  # is only a spot; looks as if
             turned = CLEARED if last > 0 else CLAIMED if last < 0 else 0
             same = "O" in found[0] or (
                 self.negative == (kind == "n") and after != "|" and _AND.search(kinds, max(i - 6, 0), i)
@@ -303,14 +311,14 @@ class _Reader:
             if same:
                 turned = -turned  # and the ears are not either
             if found[0] in ("hN", "h0"):  # reveals nothing; he has none
-                said = -last if found[0] == "h0" and kinds[i - 1] not in "Iac|," else CLEARED
+                said = -last if found[0] == "h0" and kinds[i - 1] not in "Iac|,w" else CLEARED
                 return said, i - 1, bool(said)
             return MISSING if kind == "n" and "h" in found[0] else turned, i - 1, bool(turned) or "h" in found[0]
         j, denied, weak, verb, finite = self.before(i)
         self.negative = denied % 2 == 1 or weak
         joints = "ew" if kind == "G" else "epw"
         beside = j >= 0 and (
-            kinds[j] in "Ps" or (kinds[j] in joints and bool(_BESIDE.search(kinds, max(j - 5, 0), j + 1)))
+            kinds[j] in "Ps1" or (kinds[j] in joints and bool(_BESIDE.search(kinds, max(j - 5, 0), j + 1)))
         )
         if kind == "G" and kinds[max(j - 2, 0) : j + 1].endswith(("Pw", "Pww")) and after in ("", ",", "."):
             beside = True  # skin texture fine
@@ -326,7 +334,7 @@ class _Reader:
             return 0, j, False
         if kind == "0":  # there are none; but not: and the ear none
             expected = kinds[i - 1] == "T" or self.exact[max(i - 2, 0) : i] == "av"  # where there should be none
-            return CLEARED, j, not expected and (kinds[i - 1] != PART or found.end() > i + 1)
+            return CLEARED, j, not expected and (kinds[i - 1] not in "P1" or found.end() > i + 1)
         if kind == "N":  # spared, not spared
             return CLAIMED if kinds[i - 1] == "n" else CLEARED, j, beside or verb or kinds[i - 1] == "n"
         if kind == "B" and denied and after == PART:
@@ -340,7 +348,8 @@ class _Reader:
         if kind == "L" and after in ",.|":
             return 0 if denied else MISSING, j, finite or beside
         if kind in "TLR":  # is too narrow, lacks depth, did not change
-            return CLEARED if denied % 2 else CLAIMED, j, finite or (beside and kind == "L")
+            again = kind == "T" and j >= 0 and kinds[j] in ",|"  # ..., maybe too white
+            return CLEARED if denied % 2 else CLAIMED, j, finite or again or (beside and kind == "L")
         if kind == "V":  # "not well rendered" and "not fully visible" are there
             partly = weak or "nf" in self.exact[j + 1 : i] or "G" in (kinds[i - 1], after)
             return MISSING if denied % 2 and not partly else 0, j, finite
@@ -350,7 +359,10 @@ class _Reader:
         denied += kind == "B" and "N" in kinds[i + 1 : i + 4] and bool(_NONE_OF_IT.match(kinds, i + 1))
         said = -said if denied % 2 and not (kind == "B" and after == "T") else said  # not blurred enough
         ends = kind == "B" or after == "" or after in ",.|cjpqxe"
-        return said, j, verb or (beside and (denied > 0 or ends)) or (j >= 0 and kinds[j] in "c,|")
+        placed = denied % 2 == 1 and (  # I can find no change there; on the chin I found no change
+            _THERE.match(self.exact, found.end()) or _SEEN_AT.search(kinds, max(j - 12, 0), j + 1)
+        )
+        return said, j, verb or bool(placed) or (beside and (denied > 0 or ends)) or (j >= 0 and kinds[j] in "c,|")
 
     def before(self, i: int) -> tuple[int, int, bool, bool, bool]:
         """Back from a judgement through "does not really look".
@@ -453,11 +465,21 @@ class _Reader:
         """Opposed parts say the opposite of their sentence; "as do the ears" says the same as before."""
         for k in self.opposed:
             part = self.parts[k]
-            part.verdict = part.verdict or (CLAIMED if self.sentence(k) in self.clearing else CLEARED)
+            sentence = self.sentence(k)
+            if sentence and all(i in self.opposed for i in self.places if self.sentence(i) == sentence):
+                sentence -= 1  # the ears look real. The same cannot be said of the nose
+            part.verdict = part.verdict or (CLAIMED if sentence in self.clearing else CLEARED)
         for cue in _AS_DO.finditer(self.kinds) if self.sayings or self.direct else ():
             said = self.last_said(cue.start())
             for k in self.listed(self.kinds.index(PART, cue.end())):
                 self.parts[k].verdict = self.parts[k].verdict or said
+
+    def last_open(self, at: int, anywhere: bool) -> list[int]:
+        """The last part before a place that nothing is said of; only `anywhere` one that is itself but a place."""
+        for k in reversed(self.places[: bisect(self.places, at)]):
+            if not self.parts[k].verdict and (anywhere or not _WHERE.search(self.exact, max(k - 6, 0), k)):
+                return [k]
+        return []
 
     def last_said(self, at: int) -> int:
         """What is said last before a place: of the last part, or by a later judgement."""
