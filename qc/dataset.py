@@ -34,6 +34,8 @@ class Dataset:
         others: ids of all other pristine images in it: the donor's, and those of what it starts from.
         group_of: identity group of each pristine image that has one.
         alike: pristine images that are near-duplicates and in use in different splits.
+        faces: the same of one person, as their faces say, with their cosine similarity, the likest first.
+        same_person_cosine: of the recipe: two faces with so much or more are of one person.
         licences: of each pristine image, or None.
         waiting: ids of planned forgeries that were neither made nor rejected.
         undescribed: ids of usable forgeries that nobody described.
@@ -51,6 +53,8 @@ class Dataset:
     others: Sequence[Sequence[str]] = ()
     group_of: Mapping[str, str] = field(default_factory=dict)
     alike: Sequence[tuple[str, str]] = ()
+    faces: Sequence[tuple[str, str, float]] = ()
+    same_person_cosine: float = 0.0
     licences: Mapping[str, str | None] = field(default_factory=dict)
     waiting: Sequence[str] = ()
     undescribed: Sequence[str] = ()
@@ -131,6 +135,21 @@ def leak_near_duplicate(dataset: Dataset, thresholds: Qc) -> str | None:
         return None
     pairs = [f"{one} and {other}" for one, other in dataset.alike]
     return f"{_counted(len(pairs), 'pair')} of near-duplicates in different splits: {_named(pairs)}"
+
+
+@rule("dataset.leak-face", Severity.REJECT, subject=Subject.DATASET)
+def leak_face(dataset: Dataset, thresholds: Qc) -> str | None:
+    """No two images in use in different splits show one person, by `[ingest] same_person_cosine` of their faces.
+
+    Identity groups keep such images together, but of what was known when they were made, and they never change: faces
+    that were analysed later or anew, and a threshold that was lowered, can show that one person is in two of them. Only
+    images with an analysed face are compared.
+    """
+    if not dataset.faces:
+        return None
+    pairs = [f"{one} and {other} (cosine {cosine:.3f})" for one, other, cosine in dataset.faces]
+    alike = f"{_counted(len(pairs), 'pair')} of faces of one person ({dataset.same_person_cosine:g} or more)"
+    return f"{alike} in different splits: {_named(pairs)}"
 
 
 @rule("dataset.licence", Severity.REJECT, subject=Subject.DATASET)

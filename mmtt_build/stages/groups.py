@@ -197,14 +197,29 @@ def _same_person(
     faces = faces.filter(pc.is_valid(faces["embedding"]))
     at = pc.index_in(faces["id"], ids.combine_chunks())
     faces, at = faces.filter(pc.is_valid(at)), at.drop_null().to_numpy()
-    embeddings = faces["embedding"].combine_chunks().flatten().to_numpy().reshape(len(at), -1)
-    is_new = np.isin(at, new)
-    order = np.argsort(is_new, kind="stable")
+    return at[alike_faces(embeddings(faces["embedding"]), np.nonzero(np.isin(at, new))[0], cosine)]
+
+
+def embeddings(column: pa.ChunkedArray) -> NDArray[np.float16]:
+    """Embeddings of faces, (N, D), of a column without nulls."""
+    flat: NDArray[np.float16] = column.combine_chunks().flatten().to_numpy()
+    return flat.reshape(len(column), -1)
+
+
+def alike_faces(faces: NDArray[np.float16], new: NDArray[np.int64], cosine: float) -> NDArray[np.int64]:
+    """Pairs, (n, 2), of row numbers, at least one of them new, whose embeddings are as similar as `cosine`.
+
+    Args:
+        faces: embeddings of length 1, (N, D).
+        new: row numbers.
+        cosine: least similarity.
+    """
+    order = np.concatenate([np.setdiff1d(np.arange(len(faces)), new), new])
 
     def block(start: int) -> NDArray[np.float32]:
-        return embeddings[order[start : start + _BLOCK]].astype(np.float32)
+        return faces[order[start : start + _BLOCK]].astype(np.float32)
 
-    return at[order][_close(block, len(order), int(is_new.sum()), cosine)]
+    return order[_close(block, len(order), len(new), cosine)]
 
 
 def _close(vectors: Vectors, count: int, new: int, least: float) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from statistics import mean, median
@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from mmtt_build.parts import LABELS
 from mmtt_build.stages.answers import Answers
 from mmtt_build.stages.export import chains
-from mmtt_build.stages.groups import near_duplicates
+from mmtt_build.stages.groups import alike_faces, embeddings, near_duplicates
 from mmtt_build.stages.standing import per_hour
 from mmtt_build.workspace import Workspace
 
@@ -83,9 +84,11 @@ def overall(workspace: Workspace, *, dry_run: bool = False) -> Overall:
     plan = workspace.plan.read(["forgery_id", "method", "split", "identity_group", "base_id", "source_id", "parent_id"])
     used = dict(chains(plan))
     usable = plan.filter(pc.is_in(plan["forgery_id"], workspace.forgeries.keys(status="ok").combine_chunks()))
-    near = _near_duplicates(workspace, usable, used, before.get("near_duplicates", {}))
-    dataset = _dataset(workspace, usable, used, answers, [(one, other) for one, other in near["pairs"]])
-    facts = _facts(dataset) | {"agreement": asdict(together), "near_duplicates": near}
+    splits = _splits(usable, used)
+    near = _near_duplicates(workspace, splits, before.get("near_duplicates", {}))
+    faces = _one_person(workspace, splits, before.get("one_person", {}))
+    dataset = _dataset(workspace, usable, used, answers, near["pairs"], faces["pairs"])
+    facts = _facts(dataset) | {"agreement": asdict(together), "near_duplicates": near, "one_person": faces}
 
     findings = {f"annotator/{name}": base.judge(base.Subject.ANNOTATOR, of, qc, qc) for name, of in profiles.items()}
     findings[DATASET] = base.judge(base.Subject.DATASET, dataset, qc, qc)
@@ -193,7 +196,8 @@ def _dataset(
     usable: pa.Table,
     used: Mapping[str, list[str]],
     answers: pa.Table,
-    alike: list[tuple[str, str]],
+    alike: Iterable[Sequence[str]],
+    faces: Iterable[tuple[str, str, float]],
 ) -> Dataset:
     """What the tables say of the dataset.
 
@@ -203,6 +207,7 @@ def _dataset(
         used: images in each planned forgery.
         answers: of annotators.
         alike: near-duplicates across splits.
+        faces: of one person, across splits, with their cosine similarity.
     """
     from qc.dataset import Dataset
 
@@ -225,7 +230,9 @@ def _dataset(
         bases=bases,
         others=[[image for image in used[name] if image != base] for name, base in zip(names, bases, strict=True)],
         group_of=dict(zip(groups["id"].to_pylist(), groups["identity_group"].to_pylist(), strict=True)),
-        alike=alike,
+        alike=[(one, other) for one, other in alike],
+        faces=[(one, other, cosine) for one, other, cosine in faces],
+        same_person_cosine=recipe.ingest.same_person_cosine,
         licences=dict(zip(pristine["id"].to_pylist(), pristine["licence"].to_pylist(), strict=True)),
         waiting=[name for name, images in used.items() if name not in settled and there.issuperset(images)],
         undescribed=[name for name in names if name not in with_text],
@@ -236,38 +243,81 @@ def _dataset(
     )
 
 
-def _near_duplicates(
-    workspace: Workspace, usable: pa.Table, used: Mapping[str, list[str]], before: Mapping[str, Any]
-) -> dict[str, Any]:
+_Splits = Mapping[str, set[str]]
+"""Of each image that is in use, by id, the splits that it is in use in."""
+
+
+def _splits(usable: pa.Table, used: Mapping[str, list[str]]) -> _Splits:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for name, split in zip(usable["forgery_id"].to_pylist(), usable["split"].to_pylist(), strict=True):
+        for image in used[name]:
+            splits[image].add(split)
+    return splits
+
+
+def _near_duplicates(workspace: Workspace, splits: _Splits, before: Mapping[str, Any]) -> dict[str, Any]:
     """Images in use in different splits that are near-duplicates: {"fingerprint", "pairs"}.
 
     To compare all takes half a minute for 100,000 images, so it is done only where an image, its split or the threshold
     is another one than the last time.
     """
     bits = workspace.recipe.ingest.near_duplicate_bits
-    splits: dict[str, set[str]] = defaultdict(set)
-    for name, split in zip(usable["forgery_id"].to_pylist(), usable["split"].to_pylist(), strict=True):
-        for image in used[name]:
-            splits[image].add(split)
-    pristine = workspace.pristine.read(["id", "phash"])
-    pristine = pristine.filter(
-        pc.and_(pc.is_in(pristine["id"], pa.array(list(splits), pa.string())), pc.is_valid(pristine["phash"]))
-    )
+    pristine = _in_use(workspace.pristine.read(["id", "phash"]), splits)
     ids = pristine["id"].to_pylist()
-    where = [" ".join(sorted(splits[image])) for image in ids]
-    said = hashlib.blake2b(repr((bits, ids, where)).encode(), digest_size=12)
-    said.update(b"".join(pristine["phash"].to_pylist()))
-    fingerprint = said.hexdigest()
+    fingerprint, elsewhere = _compared(bits, ids, splits, b"".join(pristine["phash"].to_pylist()))
     if before.get("fingerprint") == fingerprint:
         return dict(before)
+    found = near_duplicates(pristine["phash"], elsewhere, bits) if len(elsewhere) else _NO_PAIRS
+    return {
+        "fingerprint": fingerprint,
+        "pairs": sorted(sorted((one, other)) for one, other in _across(found, ids, splits)),
+    }
+
+
+def _one_person(workspace: Workspace, splits: _Splits, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of images whose faces are as similar as those of one person, with their cosine, the likest first."""
+    least = workspace.recipe.ingest.same_person_cosine
+    table = _in_use(workspace.faces.read(["id", "embedding"]), splits)
+    ids, faces = table["id"].to_pylist(), embeddings(table["embedding"]) if len(table) else np.empty((0, 1), np.float16)
+    fingerprint, elsewhere = _compared(least, ids, splits, faces.reshape(-1).data)
+    if before.get("fingerprint") == fingerprint:
+        return dict(before)
+    found = alike_faces(faces, elsewhere, least) if len(elsewhere) else _NO_PAIRS
+    at = {name: number for number, name in enumerate(ids)}
+    pairs = []
+    for one, other in _across(found, ids, splits):
+        cosine = faces[at[one]].astype(np.float32) @ faces[at[other]].astype(np.float32)
+        pairs.append((*sorted((one, other)), round(float(cosine), 4)))
+    return {"fingerprint": fingerprint, "pairs": sorted(pairs, key=lambda pair: (-pair[2], pair[:2]))}
+
+
+_NO_PAIRS = np.empty((0, 2), np.int64)
+
+
+def _in_use(table: pa.Table, splits: _Splits) -> pa.Table:
+    """Of a table of ids and a second column the images that are in use and have a value there."""
+    return table.filter(pc.and_(pc.is_in(table["id"], pa.array(list(splits), pa.string())), pc.is_valid(table[1])))
+
+
+def _compared(
+    threshold: float, ids: list[str], splits: _Splits, content: bytes | memoryview
+) -> tuple[str, NDArray[np.int64]]:
+    """Fingerprint of what is compared, and the numbers of the images that are to be compared with all.
+
+    Whatever is near lies in the largest split together, or one of the two is elsewhere.
+    """
+    where = [" ".join(sorted(splits[image])) for image in ids]
+    said = hashlib.blake2b(repr((threshold, ids, where)).encode(), digest_size=12)
+    said.update(content)
     most = Counter(where).most_common(1)
-    # Whatever is near lies in the largest split together, or one of the two is elsewhere.
-    elsewhere = np.array([i for i, split in enumerate(where) if split != most[0][0]], np.int64)
-    found = near_duplicates(pristine["phash"], elsewhere, bits).tolist() if len(elsewhere) else []
-    pairs = sorted(
-        sorted((ids[one], ids[other])) for one, other in found if len(splits[ids[one]] | splits[ids[other]]) > 1
-    )
-    return {"fingerprint": fingerprint, "pairs": pairs}
+    return said.hexdigest(), np.array([i for i, split in enumerate(where) if split != most[0][0]], np.int64)
+
+
+def _across(found: NDArray[np.int64], ids: list[str], splits: _Splits) -> Iterator[tuple[str, str]]:
+    """Of pairs of numbers the ids of those that are in use in different splits."""
+    for one, other in found.tolist():
+        if len(splits[ids[one]] | splits[ids[other]]) > 1:
+            yield ids[one], ids[other]
 
 
 def _facts(dataset: Dataset) -> dict[str, Any]:

@@ -88,6 +88,17 @@ def test_near_duplicates_in_two_splits() -> None:
     }
 
 
+def test_one_person_in_two_splits() -> None:
+    pairs = [(f"image-{i}", f"image-{i + 9}", 0.8 - i / 16) for i in range(4)]
+    assert found(replace(GOOD, faces=pairs, same_person_cosine=0.5)) == {
+        "dataset.leak-face": (
+            "reject",
+            "4 pairs of faces of one person (0.5 or more) in different splits: image-0 and image-9 (cosine 0.800), "
+            "image-1 and image-10 (cosine 0.738), image-2 and image-11 (cosine 0.675) and 1 more",
+        )
+    }
+
+
 @pytest.mark.parametrize("licence", [None, "", " ", "Unknown"])
 def test_an_image_without_a_licence(licence: str | None) -> None:
     assert found(replace(GOOD, licences={**GOOD.licences, "image-7": licence})) == {

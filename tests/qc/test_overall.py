@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mmtt_build.parts import LABELS
@@ -173,6 +174,48 @@ def test_near_duplicates_are_looked_for_again_when_something_changed(workspace: 
     assert found.changed == 0
     workspace.pristine.append([images[other]])
     assert overall(workspace).sound
+
+
+def test_a_person_whose_faces_were_analysed_after_the_splits_were_fixed(workspace: Workspace) -> None:
+    plan = workspace.plan.read().to_pylist()
+    train = next(row["base_id"] for row in plan if row["split"] == "train")
+    other = next(row["base_id"] for row in plan if row["split"] != "train")
+    images = workspace.pristine.keys().to_pylist()
+    faces = np.random.default_rng(3).standard_normal((len(images), 512))
+
+    def analysed(cosine: float) -> None:
+        """All faces are of different people, but for two with such a similarity."""
+        faces[images.index(other)] += 1e-6  # another analysis
+        unit = faces / np.linalg.norm(faces, axis=1, keepdims=True)
+        of, away = unit[images.index(train)], unit[images.index(other)]
+        away = away - (away @ of) * of
+        unit[images.index(other)] = cosine * of + (1 - cosine**2) ** 0.5 * away / np.linalg.norm(away)
+        workspace.faces.append(
+            [
+                {"id": name, "count": 1, "embedding": face}
+                for name, face in zip(images, unit.astype(np.float16), strict=True)
+            ]
+        )
+
+    def leaks() -> list[str]:
+        return [f.message for f in overall(workspace).findings["dataset"] if f.rule == "dataset.leak-face"]
+
+    assert leaks() == []
+    analysed(0.45)
+    assert leaks() == []
+    analysed(0.6)
+    said = " and ".join(sorted((train, other)))
+    for _ in range(2):
+        (message,) = leaks()
+        assert message == f"1 pair of faces of one person (0.5 or more) in different splits: {said} (cosine 0.600)"
+    assert not overall(workspace).sound
+    assert overall(workspace).changed == 0
+    recipe = workspace.root / "mmtt.toml"
+    recipe.write_text(
+        recipe.read_text("utf-8").replace("same_person_cosine = 0.5", "same_person_cosine = 0.7"), "utf-8"
+    )
+    again = overall(Workspace(workspace.root))
+    assert again.sound, "another threshold, another verdict"
 
 
 def test_what_is_missing(workspace: Workspace, ids: list[str]) -> None:
