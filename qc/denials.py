@@ -42,7 +42,7 @@ _NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody wou
 _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P(?!an))")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
 _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; the only real part is the nose
-    r"(?:^|(?<=[.|,]))(?:[av]{0,3}[GU]|M|NV?)w?v(?=[delroOc]{0,4}P)"
+    r"(?:^|(?<=[.|,]))(?:[av]{0,3}[GU]|M|N(?:V|a?B)?)(?:w?v|e?s[vhR]{1,2})(?=[delroOc]{0,4}P)"
     r"|(?<![nNT])(?<![nNT][av])[GU](?:[sw]?v|e[av|h]{1,4}|,q)(?=[delro]{0,2}Pa?(?:[,.|cj]|$))"
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
@@ -52,7 +52,7 @@ _NONE_BUT = re.compile(  # nothing apart from the ears; nothing is odd but for t
     r"N[dws]{0,3}x|N[^.|,P]{0,6}B[pqdw]{0,3}x|(?:^|(?<=\.))x[^.|N]{1,16}N[^.|,P]{0,6}B"
 )
 _GOOD_PART = re.compile(  # the natural nose; but not: a natural nose would, no natural nose, like a natural nose
-    r"(?:^|[.,|cty]|(?<![nNZTH])(?<![nNZTH][av])[hqv])[di]?a?[GU]{1,2}(?=e?P(?!w|p?e|a))"
+    r"(?:^|[.,|cty]|(?<![nNZTH])(?<![nNZTH][av])[hqv])[di]?[lr]?s?a?[GU]{1,2}(?=e?P(?!w|p?e|a))"
 )
 _GOOD = re.compile("[GU]e?P")  # what _GOOD_PART needs
 _FLAW_AT = re.compile(  # a blur at the nose; a blur at the nose is not visible
@@ -82,7 +82,7 @@ _OBJECT = re.compile(r"[wa]{0,2}[pqC]{0,2}[dwalroOse]{0,4}P(?=.*[c,].*P)")
 _RELATIVE = re.compile(r"(?:I|[Pw]d)a?$")
 _RELATIVE_OBJECT = re.compile(r"u[pq]?[dwalroe]{0,3}P")
 _OTHER_CLAUSE = re.compile(r".*P[^P,]*w[^P,]*,(?=.*P)")  # the cheek bulges, the nose
-_WITH = re.compile(r"t[dlroe]{0,2}w{1,4}$")  # 颜色和脸不搭
+_WITH = re.compile(r"(?:t[dlroe]{0,2}w{1,4}|q[dwlroe]{0,6}[ps])$")  # 颜色和脸不搭; 酒窝在图里不见了
 _ENDED = re.compile(r".*P.*;(?=[^tcj;]{0,4}P)")  # 只改了嘴，鼻子: a Chinese clause, unless it only lists
 _LIST = re.compile(r"[PtcjdlroOeas;,]*")
 _RELATIVE_SUBJECT = re.compile(r"[wB][dI]d[laroOwGB]{0,3}P(?=[aT]{0,2}[uw])")  # a shadow that the nose should cast
@@ -94,6 +94,7 @@ _ELSEWHERE = re.compile(  # there is an odd patch on the chin; but a seam is vis
 _PLACE = re.compile(r"Py[diwalroOs]{0,4}$")  # the scar over the
 _SUCH = re.compile(r"v?C|va?w{1,3}e(?:[,.|]|$)")  # nobody has teeth like these; 没有一颗牙齿是独立的
 
+_ITS_SIDE = re.compile(r"es(?:[,.|]|$)")  # 没有眉毛的质感
 _STOP = re.compile(r"\.")
 _MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" or "are" are some.
@@ -205,7 +206,9 @@ class _Reader:
             for cue in () if cues.isdisjoint(present) else pattern.finditer(kinds):
                 first = kinds.index(PART, cue.end())
                 head = kinds[first + 1 : first + 2]
-                if pattern in (_NONE, _LESS) and (head == "s" or (head == "w" and not parts[first].plural)):
+                if pattern in (_NONE, _LESS) and (
+                    head == "s" or _ITS_SIDE.match(kinds, first + 1) or (head == "w" and not parts[first].plural)
+                ):
                     continue  # no skin texture: it is the texture that lacks
                 if pattern in (_NONE, _NOT) and _SUCH.match(kinds, first + 1):
                     continue
@@ -358,7 +361,7 @@ class _Reader:
         said = CLAIMED if kind == "B" or weak or kinds[i : i + 2] == "FB" else CLEARED  # blends badly
         denied += kind == "B" and "N" in kinds[i + 1 : i + 4] and bool(_NONE_OF_IT.match(kinds, i + 1))
         said = -said if denied % 2 and not (kind == "B" and after == "T") else said  # not blurred enough
-        ends = kind == "B" or after == "" or after in ",.|cjpqxe"
+        ends = kind == "B" or after == "" or after in ",.|cjpqxeU"
         placed = denied % 2 == 1 and (  # I can find no change there; on the chin I found no change
             _THERE.match(self.exact, found.end()) or _SEEN_AT.search(kinds, max(j - 12, 0), j + 1)
         )
@@ -392,7 +395,7 @@ class _Reader:
             elif word in "GB":
                 if denied or kinds[j + 1] not in "GBVav":
                     break
-            elif word == "w" and (with_ := _WITH.search(self.exact, max(j - 6, 0), j + 1)):
+            elif word in "wps" and (with_ := _WITH.search(self.exact, max(j - 8, 0), j + 1)):
                 j = with_.start()
             elif word not in "adVIDo":
                 earlier = kinds[max(j - 1, 0)]
