@@ -421,7 +421,7 @@ class _Reader:
             return None
         if "," in region:
             clauses = self.clauses[begin : start + 1]
-            other = _ENDED.match(clauses) or _OTHER_CLAUSE.match(region)
+            other = (";" in clauses and _ENDED.match(clauses)) or _OTHER_CLAUSE.match(region)
             if other and (inside or not _LIST.fullmatch(clauses, 0, other.end())):
                 begin, region = begin + other.end(), region[other.end() :]
         if region[-1] == "w" and _OTHER_SUBJECT.search(region):
