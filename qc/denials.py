@@ -22,7 +22,8 @@ CLAIMED, CLEARED, MISSING = 1, -1, -2
 
 _NEAR = "[dwaelroOs]"
 
-# What is denied directly: the cue, then the part.
+# What is denied directly: the cue, then the part. Patterns that most texts are searched for begin with one letter of a
+# few, and say behind it what stands before it: that halves their time.
 _NONE = re.compile(r"(?<!n)[NL](?=[dwaelroOsVBTh]{0,4}P)(?!.{0,3}wwd)")  # no eyebrows; a lack of wrinkles
 _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
     rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1|s(?=v?V))(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaIO]{{0,3}}(?=(?:,q|[pq]{{1,2}}){_NEAR[:-1]}V]{{0,4}}P)"
@@ -42,8 +43,9 @@ _NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody wou
 _INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P(?!an))")  # next to the unaltered skin
 _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
 _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; the only real part is the nose
-    r"(?:^|(?<=[.|,]))(?:[av]{0,3}[GU]|M|N(?:V|a?B)?)(?:w?v|e?s[vhR]{1,2})(?=[delroOc]{0,4}P)"
-    r"|(?<![nNT])(?<![nNT][av])[GU](?:[sw]?v|e[av|h]{1,4}|,q)(?=[delro]{0,2}Pa?(?:[,.|cj]|$))"
+    r"[GUMN](?:(?:(?<![^.|,].)|(?<=[.|,][av][GU])|(?<=^[av][GU])|(?<=[.|,][av][av][GU])|(?<=^[av][av][GU]))"
+    r"(?:(?<=N)(?:V|a?B))?(?:w?v|e?s[vhR]{1,2})(?=[delroOc]{0,4}P)"
+    r"|(?<=[GU])(?<![nNT].)(?<![nNT][av].)(?:[sw]?v|e[av|h]{1,4}|,q)(?=[delro]{0,2}Pa?(?:[,.|cj]|$)))"
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
 _EXCEPTED = re.compile(r"P(?=s?X(?![^,.|]{0,4}P|[pq]))")  # 嘴唇以外; 嘴唇除外
@@ -59,11 +61,13 @@ _FLAW_AT = re.compile(  # a blur at the nose; a blur at the nose is not visible
     r"B[sw]{0,2}[pq]{1,2}[dlraoOs]{0,4}P(?P<unseen>[av]{0,2}n[av]{0,2}V|vM)?"
 )
 _FLAW_IS = re.compile(  # the flaw is the nose; 问题只出在鼻子; 假的是鼻子: said of what stands behind it
-    r"(?:^|(?<=[.,|]))[had]{0,3}Be?[ad]{0,2}[vqu|]{1,2}(?=[dalroO]{0,3}P)"
+    r"B(?:(?<![^.,|].)|(?<=[.,|][had].)|(?<=^[had].)|(?<=[.,|][had][had].)|(?<=^[had][had].))"
+    r"e?[ad]{0,2}[vqu|]{1,2}(?=[dalroO]{0,3}P)"
 )
 _AS_DO = re.compile(  # so do the ears; and the ears too; looks natural, as well as the ears; also the ears
-    rf"A(?={_NEAR}{{0,3}}P)|[c,](?={_NEAR}{{0,3}}P[vhD]?[TaA](?:[,.|]|$))"
-    rf"|(?<=[GUFBK])[,a]{{0,2}}[cCa](?={_NEAR}{{0,3}}P(?:[,c]{{1,2}}{_NEAR}{{0,3}}P){{0,4}}[av]{{0,2}}(?:[.|]|$|,(?![^.,|P]{{1,12}},)))"
+    rf"[A,acC](?:(?<=A)(?={_NEAR}{{0,3}}P)|(?<=[c,])(?={_NEAR}{{0,3}}P[vhD]?[TaA](?:[,.|]|$))"
+    r"|(?:(?<=[GUFBK][cCa])|(?<=[GUFBK][,a])[,a]?[cCa])"
+    rf"(?={_NEAR}{{0,3}}P(?:[,c]{{1,2}}{_NEAR}{{0,3}}P){{0,4}}[av]{{0,2}}(?:[.|]|$|,(?![^.,|P]{{1,12}},))))"
 )
 _BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[diwalro]{0,4}P(?:\.|$))")  # everything is blurred but the ears
 
@@ -96,11 +100,12 @@ _SUCH = re.compile(r"v?C|va?w{1,3}e(?:[,.|]|$)")  # nobody has teeth like these;
 
 _ITS_SIDE = re.compile(r"es(?:[,.|]|$)")  # 没有眉毛的质感
 _STOP = re.compile(r"\.")
-_MARK = re.compile(r"[.|uhv]|(?<=P)C")  # where a clause or its predicate begins
+_MARK = re.compile(r"[.|uhvC](?:(?<!C)|(?<=PC))")  # where a clause or its predicate begins
 # A judgement; the ends of "the ears do not", "the scar does not show any more", "the ears do" or "are" are some.
 _JUDGEMENT = re.compile(
-    r"[GUFBMV]|T(?=w)|L(?=[daGV]{0,2}[ws]|[,.|]|$)|(?<=n)R(?=[,.|c]|$)"
-    r"|(?:(?:(?<![wu])|(?<=[,.|c]dw))na?h?[adO]{0,2}|h?N|h?0(?:[lrv]a?|av)?V?|D|(?<=P)[vh])(?=[,.|]|$)"
+    r"[GUFBMVTLRnhN0Dv](?:(?<=[GUFBMV])|(?<=T)(?=w)|(?<=L)(?=[daGV]{0,2}[ws]|[,.|]|$)|(?<=nR)(?=[,.|c]|$)"
+    r"|(?:(?<=n)(?:(?<![wu]n)|(?<=[,.|c]dwn))a?h?[adO]{0,2}|(?<=h)N|(?:(?<=h)0|(?<=0))(?:[lrv]a?|av)?V?|(?<=[ND])|(?<=P[vh]))"
+    r"(?=[,.|]|$))"
 )
 _ATTRIBUTE = re.compile(r"[aeGBUVlrw]{0,3}P")  # the blurred nose
 _MODIFIER = re.compile(r"[wsC]|p?e")  # skin texture; teeth like these; 脸颊上的雀斑
@@ -117,7 +122,8 @@ _BESIDE = re.compile(r"P(?:[ep]|cw{1,4})$")  # 鼻子的, 鼻子上, 鼻子和�
 _ALSO = re.compile(r"(?:,[cj]?|[cj])d?a?")  # no seams, blur or noise
 _ENDS = re.compile(r"w?(?:[x,.|]|$)")
 _OTHER_SUBJECT = re.compile(r"P[^P]*[vhuL][^P]*[c,]dw{1,3}$")  # the teeth lack gaps and the gum line
-_ASKED = re.compile(r"((?:^|\.)[dalroOi]{0,3}P)\.(?=a{0,2}[nN]?a?[MGU0](?:[,.c]|$))")  # the tongue? Gone.
+_QUESTION = re.compile(r"(?:^|\.)[dalroOi]{0,3}P$")  # the tongue? Gone.
+_ANSWER = re.compile(r"P\.(?=a{0,2}[nN]?a?[MGU0](?:[,.c]|$))")
 _HEADED = re.compile(  # one area is altered: the chin and the jaw are ...
     r":(?=[dlroaOewi]{0,3}P(?:[,cj]{1,2}[dlroaOewi]{0,3}P){0,6}[wa]{0,2}[vhuDnRF]|Ia?[vhun])"
 )
@@ -144,8 +150,9 @@ class _Reader:
             exact = exact.replace(";", ",")
         if ",|" in exact:
             exact = _ASIDE.sub(",a", exact)
-        if "P." in exact:
-            exact = _ASKED.sub(r"\1v", exact)
+        for found in _ANSWER.finditer(exact) if "P." in exact[:-1] else ():
+            if _QUESTION.search(exact, max(found.start() - 5, 0), found.start() + 1):
+                exact = f"{exact[: found.start()]}Pv{exact[found.end() :]}"
         if ":" in exact:
             exact = _HEADED.sub(".", exact).replace(":", "v")
         self.parts, self.exact = parts, exact
@@ -245,6 +252,7 @@ class _Reader:
         verb = -1  # the last one that no part follows yet
         subjects: list[int] = []  # of the last judgement
         opinions, conditions, near = "K" in kinds or "Q" in kinds, "Y" in self.exact, "y" in self.exact
+        places = "b" in self.exact
         last, crossed, flawless = 0, False, len(kinds)  # the last is where a denied flaw ends
         for found in _JUDGEMENT.finditer(kinds):
             i = found.start()
@@ -271,7 +279,7 @@ class _Reader:
             if not stands:
                 continue
             own = self.subjects(begin, start, inside)
-            there = kinds[i] == "B" and _THERE.match(self.exact, found.end())
+            there = places and kinds[i] == "B" and _THERE.match(self.exact, found.end())
             if not own and ("0" in found[0] or there):  # he should have a beard but has none; no flaw there
                 own = self.last_open(i, anywhere=bool(there))
             elif own is None and kinds[i] == "B" and _ELSEWHERE.match(self.exact, begin):
