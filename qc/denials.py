@@ -24,7 +24,9 @@ _NEAR = "[dwaelroOs]"
 
 # What is denied directly: the cue, then the part. Patterns that most texts are searched for begin with one letter of a
 # few, and say behind it what stands before it: that halves their time.
-_NONE = re.compile(r"(?<!n)[NL](?=[dwaelroOsVBTh]{0,4}P)(?!.{0,3}wwd)")  # no eyebrows; a lack of wrinkles
+_NONE = re.compile(
+    r"(?<!n)[NL](?=[dwaelroOsVBTh]{0,4}P)(?!.{0,3}wwd)(?!(?<=PN)[dlroO]{0,2}Pa{0,2}G)"
+)  # no eyebrows; a lack of wrinkles
 _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
     rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1|s(?=v?V))(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaIO]{{0,3}}(?=(?:,q|[pq]{{1,2}}){_NEAR[:-1]}V]{{0,4}}P)"
 )
@@ -49,6 +51,7 @@ _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; t
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
 _EXCEPTED = re.compile(r"P(?=s?X(?![^,.|]{0,4}P|[pq]))")  # 嘴唇以外; 嘴唇除外
+_TOO = re.compile(r"[wsX]{0,3};[^.;P]{0,4}P[^.;P]{0,3}[+A]")  # 除了鼻子，嘴也模糊
 _OWN_WORD = re.compile(r"a{0,2}(?:[nN]a?)?[GUBM]a?,")  # 除了耳朵没动，
 _NONE_BUT = re.compile(  # nothing apart from the ears; nothing is odd but for the ears; save the ears nothing is odd
     r"N[dws]{0,3}x|N[^.|,P]{0,6}B[pqdw]{0,3}x|(?:^|(?<=\.))x[^.|N]{1,16}N[^.|,P]{0,6}B"
@@ -133,7 +136,7 @@ _LIKEWISE = re.compile(r"Pv[^.P]*[,|c][dlroa]{0,3}P$")  # the beard looks as if 
 _ONE_OF = re.compile(r"[1oOda]p$")  # one of the ears
 _NONE_OF_IT = re.compile(r"a{0,2}NV?(?:[,.|]|$)")  # 一点问题也没有
 _STANDARD = re.compile(  # 比左眼清晰; 没有左眼那么清晰: more or less than that, no praise
-    r"(?:C[dlroO]{0,2}P[es]{0,2}|N[dlroO]{0,2}P[es]{0,2}C|T[dlroO]{0,2}P[es]{0,2}C?)a{0,2}$"
+    r"(?:C[dlroO]{0,2}P[es]{0,2}|[Nx][dlroO]{0,2}P[es]{0,2}C|Pa{0,2}N[dlroO]{0,2}P[es]{0,2}|T[dlroO]{0,2}P[es]{0,2}C?)a{0,2}$"
 )
 _OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 
@@ -146,8 +149,8 @@ class _Reader:
 
     def __init__(self, parts: dict[int, Part], exact: str) -> None:
         self.clauses = exact
-        if ";" in exact:
-            exact = exact.replace(";", ",")
+        if ";" in exact or "+" in exact:
+            exact = exact.replace(";", ",").replace("+", "a")
         if ",|" in exact:
             exact = _ASIDE.sub(",a", exact)
         for found in _ANSWER.finditer(exact) if "P." in exact[:-1] else ():
@@ -188,6 +191,8 @@ class _Reader:
         kinds, found = self.kinds, [first]
         while len(found) < len(LABELS) and (following := _NEXT.match(kinds, found[-1] + 1)):
             joint, last = following[0], following.end() - 1
+            if "q" in joint and self.clauses[found[-1] + 1] == ";":
+                break  # 不在鼻子，在嘴
             closed = "c" in joint or _CLOSED.match(kinds, last + 1)
             together = joint[0] == "c" and self.exact[found[-1] + 1] == "t"
             joined = joint == PART or together or not set(sure).isdisjoint(joint)
@@ -202,7 +207,8 @@ class _Reader:
         for opposing, pattern in (("x", _OPPOSED), ("|", _BUT)):
             for cue in pattern.finditer(kinds if opposing == "x" else self.exact) if opposing in present else ():
                 excepted = self.listed(kinds.index(PART, cue.end()), sure="cj")
-                if not _OWN_WORD.match(self.exact, excepted[-1] + 1):
+                after = excepted[-1] + 1
+                if not _OWN_WORD.match(self.exact, after) and not _TOO.match(self.clauses, after):
                     self.opposed.update(excepted)
         if "X" in self.exact:
             self.opposed.update(cue.start() for cue in _EXCEPTED.finditer(self.exact))
@@ -502,7 +508,7 @@ class _Reader:
         return self.parts[self.places[part]].verdict
 
 
-_NO_CUES = "dwaelroOspqyifBPvhucjt,;.:bTKCAVRDIEY12k"  # without any other kind nothing is denied
+_NO_CUES = "dwaelroOspqyifBPvhucjt+,;.:bTKCAVRDIEY12k"  # without any other kind nothing is denied
 _GOES_ON = re.compile(  # it looks, its colour, as do, the ears are, the ears too
     r"[IiAD]|[vh](?:[,.|]|$)|P[vhD]?[Ta](?:[,.|]|$)"
 )
@@ -513,7 +519,7 @@ def assign(reading: Reading) -> None:
     exact = "".join(reading.kinds)
     if cued := len(exact.rstrip(_NO_CUES)):
         end = exact.find(".", cued) + 1  # further sentences only claim, unless they go on about earlier parts
-        if end and not _GOES_ON.search(exact.replace(";", ","), end):
+        if end and not _GOES_ON.search(exact.replace(";", ",").replace("+", "a"), end):
             exact = exact[:end]
         reader = _Reader(reading.parts, exact)
         reader.deny_directly()

@@ -24,8 +24,8 @@ from qc import spelling
 
 KINDS = {
     "left": "l", "right": "r", "both": "o", "two": "2", "each": "O", "side": "s", "edge": "E", "one": "1",
-    "determiner": "d", "its": "i", "there": "b", "adverb": "a", "fully": "f", "and": "c", "with": "t", "clause": ";",
-    "or": "j", "preposition": "p", "near": "y", "place": "q",
+    "determiner": "d", "its": "i", "there": "b", "adverb": "a", "fully": "f", "also": "+", "and": "c", "with": "t",
+    "clause": ";", "or": "j", "preposition": "p", "near": "y", "place": "q",
     "copula": "v", "have": "h", "verb": "u", "reach": "R", "pronoun": "I",
     "linker": "e", "compare": "C", "opinion": "K", "doubt": "Q",
     "not": "n", "neither": "Z", "no": "N", "none": "0", "lack": "L", "missing": "M", "visible": "V", "good": "G",
@@ -50,6 +50,7 @@ PLAIN = str.maketrans(
         KINDS["with"]: "c",
         KINDS["clause"]: ",",
         KINDS["fully"]: "a",
+        KINDS["also"]: "a",
         KINDS["there"]: "a",
         KINDS["near"]: "p",
         KINDS["hardly"]: "T",
