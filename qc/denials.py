@@ -32,7 +32,7 @@ _NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any
 )
 _NOTHING_AT = re.compile(rf"[N0](?=[pq]{_NEAR}{{0,3}}P)")  # nothing about the nose
 _NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
-    r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p|dp)?(?=(?:d?[lr]j)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
+    r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p|dp)?(?=(?:d?[lr]j|d?[ws]{1,2}jd?[ws]{1,2}p)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
 )
 _NOT_REACH = re.compile(  # does not reach the nose; no seam crosses the nose; nobody has touched the nose
     rf"(?:[nN][avD]{{0,2}}[dwBp]{{0,3}}[vR]|(?<=B)nu|NB{{1,2}}u)(?=[pq]?{_NEAR}{{0,3}}P)|n[avhD]{{0,2}}B(?=d?[laro]?P)"
@@ -47,7 +47,7 @@ _GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=
 _LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; the only real part is the nose
     r"[GUMN](?:(?:(?<![^.|,].)|(?<=[.|,][av][GU])|(?<=^[av][GU])|(?<=[.|,][av][av][GU])|(?<=^[av][av][GU]))"
     r"(?:(?<=N)(?:V|a?B))?(?:w?v|e?s[vhR]{1,2})(?=[delroOc]{0,4}P)"
-    r"|(?<=[GU])(?<![nNT].)(?<![nNT][av].)(?:[sw]?v|e[av|h]{1,4}|,q)(?=[delro]{0,2}Pa?(?:[,.|cj]|$)))"
+    r"|(?<=[GU])(?<![nNT].)(?<![nNT][av].)(?:[sw]?a?v|e[av|h]{1,4}|,q)(?=[delro]{0,2}Pa?(?:[,.|cj]|$)))"
 )
 _OPPOSED = re.compile(rf"x(?=[pq]?{_NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
 _EXCEPTED = re.compile(r"P(?=s?X(?![^,.|]{0,4}P|[pq]))")  # 嘴唇以外; 嘴唇除外
