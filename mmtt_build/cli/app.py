@@ -211,9 +211,9 @@ def bench(
 ) -> None:
     """Time each step beside its naive twin, in one run on one thread."""
     from annotation.database import with_password
+    from mmtt_build.stages.bench.annotation import Options
     from mmtt_build.stages.bench.suite import BENCHES
     from mmtt_build.stages.bench.suite import bench as run
-    from mmtt_build.stages.bench.annotation import Options
 
     if dry_run:
         table(
