@@ -1,1 +1,1 @@
-"""Bench: each step, network and rule beside a naive twin, see `suite`. Empty: worker processes import what they need."""
+"""Each step, network and rule beside a naive twin, see `suite`. Empty, so that a worker imports what it needs only."""
