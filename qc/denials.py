@@ -177,7 +177,8 @@ class _Reader:
                 continue
             own = self.subjects(begin, start, inside)
             there = places and kinds[i] == "B" and grammar.THERE.match(self.exact, found.end())
-            if not own and ("0" in found[0] or there):  # he should have a beard but has none; no flaw there
+            # he should have a beard but has none; 图里一根都不剩; no flaw there
+            if not own and ("0" in found[0] or (found[0] == "N" and kinds[i - 1] == "p") or there):
                 own = self.last_open(i, anywhere=bool(there))
             elif own is None and kinds[i] == "B" and grammar.ELSEWHERE.match(self.exact, begin):
                 own = subjects = []
@@ -230,6 +231,8 @@ class _Reader:
         )
         if kind == "G" and kinds[max(j - 2, 0) : j + 1].endswith(("Pw", "Pww")) and after in ("", ",", "."):
             beside = True  # skin texture fine
+        if kind == "G" and kinds[i - 1] == PART and grammar.TERSE.match(kinds, i - 1):
+            beside = verb = True
         if self.exact[i] == "W":  # looks ahead as it should, is not as wide as it should be
             verb, denied = True, denied or kinds.count("n", max(j - 3, 0), j + 1)
         if not (finite or beside) and grammar.ATTRIBUTE.match(kinds, i + 1):
@@ -243,8 +246,9 @@ class _Reader:
         if kind == "0":  # there are none; but not: and the ear none
             expected = kinds[i - 1] == "T" or self.exact[max(i - 2, 0) : i] == "av"  # where there should be none
             return CLEARED, j, not expected and (kinds[i - 1] not in "P1" or found.end() > i + 1)
-        if kind == "N":  # spared, not spared
-            return CLAIMED if kinds[i - 1] == "n" else CLEARED, j, beside or verb or kinds[i - 1] == "n"
+        if kind == "N":  # spared, not spared; but not: 眉毛的质感看不出来
+            beside = beside and kinds[max(j - 1, 0) : j + 1] != "es"
+            return CLAIMED if kinds[i - 1] == "n" else CLEARED, j, beside or verb or kinds[i - 1] in "np"
         if kind == "B" and denied and after == PART:
             return 0, j, False  # shows no sign of freckles
         if kind == "M" and kinds[j + 1] in "dI" and j >= 0 and kinds[j] in "wBs":
@@ -308,10 +312,14 @@ class _Reader:
                 if word in "uC" and earlier in "Pavnc" and (word == "C" or turned or self.exact[i] in "GUW"):
                     verb = True  # falls naturally, raises no suspicion, looks like a real one
                     finite = finite or word == "C"
-                elif not (word == "w" and (earlier in "vnhN" or (earlier == "d" and kinds[j - 2] in "vh"))) and not (
-                    word in "pq"
-                    and earlier in "vN"
-                    and not grammar.ATTRIBUTE.match(kinds, i + 1)  # is in a natural place
+                elif (
+                    not (word == "s" and earlier == "N")
+                    and not (word == "w" and (earlier in "vnhN" or (earlier == "d" and kinds[j - 2] in "vh")))
+                    and not (
+                        word in "pq"
+                        and earlier in "vN"
+                        and not grammar.ATTRIBUTE.match(kinds, i + 1)  # is in a natural place
+                    )
                 ):
                     break
             j -= 1
@@ -342,8 +350,9 @@ class _Reader:
         if "w" in region or "B" in region:
             inner = {begin + relative.end() - 1 for relative in grammar.RELATIVE_SUBJECT.finditer(region)}
             parts = [k for k in parts if k not in inner]
-        if parts and parts[-1] in self.opposed and "I" in self.kinds[parts[-1] : start + 3]:
-            return parts[-1:]  # unlike the eyes, which are sharp
+        apart = parts and (parts[-1] in self.opposed or (region[-1] == "," and grammar.COMPARED.search(region)))
+        if apart and "I" in self.kinds[parts[-1] : start + 3]:
+            return parts[-1:]  # unlike the eyes, which are sharp; thicker than the left one, which is sharp
         parts = [k for k in parts if k not in self.fixed and k not in self.opposed]
         parts = [k for k in parts if k not in skipped] or parts
         if own := [k for k in parts if k not in self.direct]:

@@ -19,7 +19,9 @@ NONE = re.compile(
 NO_FLAW = re.compile(  # no sign of tampering around the nose; I do not see any flaw in the ears
     rf"(?:N|n(?=[aVhvdB]))[dwaVTshvp]{{0,4}}(?:[BR]|(?<=V)1|s(?=v?V))(?:[dpcjwVaI]{{0,3}}B){{0,2}}[wVvaIO]{{0,3}}(?=(?:,q|[pq]{{1,2}}){NEAR[:-1]}V]{{0,4}}P)"
 )
-NOTHING_AT = re.compile(rf"[N0](?=[pq]{NEAR}{{0,3}}P)")  # nothing about the nose
+NOTHING_AT = re.compile(  # nothing about the nose; not a pixel of the nose is sharp
+    rf"[N0](?:(?=[pq]{NEAR}{{0,3}}P)|(?<=N)[waV]{{1,2}}p(?=[dlroO]{{0,3}}Pa?va{{0,2}}[GUB]))"
+)
 NOT = re.compile(  # not the nose; not in the nose; does not reach the ears; do not have eyebrows
     r"n[av]{0,2}(?:[hV]a?|R[pq]?|q|p|dp)?(?=(?:d?[lr]j|d?[ws]{1,2}jd?[ws]{1,2}p)?(?:d[laroOsw]{0,2}|[laroOs]{0,2})P)"
 )
@@ -27,16 +29,19 @@ NOT_REACH = re.compile(  # does not reach the nose; no seam crosses the nose; no
     rf"(?:[nN][avD]{{0,2}}[dwBp]{{0,3}}[vR]|(?<=B)nu|NB{{1,2}}u)(?=[pq]?{NEAR}{{0,3}}P)|n[avhD]{{0,2}}B(?=d?[laro]?P)"
 )
 NOT_SEEN = re.compile(  # a blur is not visible on the chin; a halo that is absent around the nose
-    rf"[BI][wvVadI]{{0,3}}(?:n[vV]{{1,2}}|vM)(?=[pq]{NEAR}{{0,3}}P)"
+    rf"[BI][wvVadI]{{0,3}}(?:n[vV]{{1,2}}|v?M)(?=[pq]{NEAR}{{0,3}}P)"
 )
 LESS = re.compile(r"M(?=(?:ev)?d?[waelroOsGTV]{0,3}P)")  # the missing eyebrow; 消失的是眉毛
 NO_DOUBT = re.compile(r"n[av]{0,2}Q(?=[dlro]{0,2}P(?:[,.|c]|$))")  # nobody would doubt the nose
 INTACT = re.compile(r"(?<![nNT])U(?=[dwaelros]{0,2}P(?!an))")  # next to the unaltered skin
 GOOD_ONES = re.compile(r"(?:(?<![nN])(?<![nN][av])h|^|(?<=[.,|]))d?[GU]{1,2}(?=e?P(?:[.,|cj]|$))")  # has natural ears
-LISTED = re.compile(  # looks real: ears, hair; all else is fine: ears, hair; the only real part is the nose
-    r"[GUMN](?:(?:(?<![^.|,].)|(?<=[.|,][av][GU])|(?<=^[av][GU])|(?<=[.|,][av][av][GU])|(?<=^[av][av][GU]))"
-    r"(?:(?<=N)(?:V|a?B))?(?:w?v|e?s[vhR]{1,2})(?=[delroOc]{0,4}P)"
-    r"|(?<=[GU])(?<![nNT].)(?<![nNT][av].)(?:[sw]?a?v|e[av|h]{1,4}|,q)(?=[delro]{0,2}Pa?(?:[,.|cj]|$)))"
+LISTED = (
+    re.compile(  # looks real: ears, hair; OK - ears, hair; all else is fine: ears, hair; the only real part is the nose
+        r"[GUMN](?:(?:(?<![^.|,].)|(?<=[.|,][av][GU])|(?<=^[av][GU])|(?<=[.|,][av][av][GU])|(?<=^[av][av][GU]))"
+        r"(?:(?<=N)(?:V|a?B))?(?:w?v|e?s[vhR]{1,2})(?=[delroOc]{0,4}P)"
+        r"|(?<=[GU])(?<![^.].),(?=[dlroO]{0,3}P(?:[,cj]{1,2}[dlroO]{0,3}P){0,8}(?:\.|$))"
+        r"|(?<=[GU])(?<![nNT].)(?<![nNT][av].)(?:[sw]?a?v|e[av|h]{1,4}|,q)(?=[delro]{0,2}Pa?(?:[,.|cj]|$)))"
+    )
 )
 OPPOSED = re.compile(rf"x(?=[pq]?{NEAR[:-1]}BG]{{0,4}}(?:[Bs][pq]{{1,2}}d?)?P)")
 EXCEPTED = re.compile(r"P(?=s?X(?![^,.|]{0,4}P|[pq]))")  # 嘴唇以外; 嘴唇除外
@@ -50,15 +55,15 @@ GOOD_PART = re.compile(  # the natural nose; but not: a natural nose would, no n
 )
 GOOD = re.compile("[GU]e?P")  # what GOOD_PART needs
 FLAW_AT = re.compile(  # a blur at the nose; a blur at the nose is not visible
-    r"B[sw]{0,2}[pq]{1,2}[dlraoOs]{0,4}P(?P<unseen>[av]{0,2}n[av]{0,2}V|vM)?"
+    r"B[sw]{0,2}[pq]{1,2}[dlraoOs]{0,4}P(?P<unseen>[av]{0,2}n[av]{0,2}V|[vT]M)?"
 )
 FLAW_IS = re.compile(  # the flaw is the nose; 问题只出在鼻子; 假的是鼻子: said of what stands behind it
     r"B(?:(?<![^.,|].)|(?<=[.,|][had].)|(?<=^[had].)|(?<=[.,|][had][had].)|(?<=^[had][had].))"
-    r"e?[ad]{0,2}[vqu|]{1,2}(?=[dalroO]{0,3}P)"
+    r"a?e?[ad]{0,2}[vqu|]{1,2}(?=[dalroO]{0,3}P)"
 )
 AS_DO = re.compile(  # so do the ears; and the ears too; looks natural, as well as the ears; also the ears
     rf"[A,acC](?:(?<=A)(?={NEAR}{{0,3}}P)|(?<=[c,])(?={NEAR}{{0,3}}P[vhD]?[TaA](?:[,.|]|$))"
-    r"|(?:(?<=[GUFBK][cCa])|(?<=[GUFBK][,a])[,a]?[cCa])"
+    r"|(?:(?<=[GUFBK][cCa])|(?<=[GUFBK][,a])[,a]?[cCa])(?!e)"
     rf"(?={NEAR}{{0,3}}P(?:[,c]{{1,2}}{NEAR}{{0,3}}P){{0,4}}[av]{{0,2}}(?:[.|]|$|,(?![^.,|P]{{1,12}},))))"
 )
 BUT = re.compile(r"(?:^|\.)[^P.]{1,20}\|(?=[diwalro]{0,4}P(?:\.|$))")  # everything is blurred but the ears
@@ -106,6 +111,7 @@ THERE = re.compile(r"v?a{0,2}V?b")  # is visible there
 SEEN_AT = re.compile(r"(?:^|[.,|c])a?[pq]{1,2}[dwalroOe]{0,4}P(?:[cj,][dlro]{0,2}P)?,?[wI1]$")  # on the chin I
 WHERE = re.compile(r"[yq][diwalroOe]{0,4}$")  # under the
 TOUCHING = re.compile(r"(?:^|[,.|c])[daelroO]{0,4}P$")
+TERSE = re.compile(r"PG[lro]?P[na]{0,2}[GUB](?:[lroP,.|]|$)")  # eyes ok nose ok mouth odd
 PARTLY = re.compile(r"qd?[lr]s?,?[|x](?![dlroOw]{0,3}P)")  # sharp on the left but smeared on the right
 SAVE = re.compile(  # fine except for the tip; real, though not in colour; natural but dissolves; real if
     r"[pqdwa]{0,4},?(?:X[^P.,|]{1,8}(?:[.,|]|$)|\|a?(?:n[pq]d?w|u|I?hNG?w))|[Yk]"
@@ -127,6 +133,7 @@ NONE_OF_IT = re.compile(r"a{0,2}NV?(?:[,.|]|$)")  # 一点问题也没有
 STANDARD = re.compile(  # 比左眼清晰; 没有左眼那么清晰: more or less than that, no praise
     r"(?:C[dlroO]{0,2}P[es]{0,2}|[Nx][dlroO]{0,2}P[es]{0,2}C|Pa{0,2}N[dlroO]{0,2}P[es]{0,2}|T[dlroO]{0,2}P[es]{0,2}C?)a{0,2}$"
 )
+COMPARED = re.compile(r"C[dlroO]{0,3}P,$")  # thinner than the left eyebrow, which
 OPINION = re.compile(r"[nNT][daI]{0,2}K|(?<!n)(?<!na)Q")  # I do not think that; I doubt that
 BACK = frozenset("Ii")  # "it looks odd" and "its colour is odd" go on about a part
 

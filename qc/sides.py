@@ -38,7 +38,7 @@ _IN_FRONT = re.compile(r"(?:^|[.|,])q[dw]{0,2}([lr])s?+(?:pd?w)?,")  # on the le
 _ONE = re.compile(r"[lr](?:1|(?<=d.)(?=[vhu,.|cjnLNMa]|$)|(?<=[,.|v].)(?=[vh])|(?<=^.)(?=[vh]))")
 _SHARED = re.compile(r"P(?=(?:[,cj]{1,2}|e|)w?P)")
 _PLACED = re.compile(r"P(?=[pqe]{1,2}d?[lr][wa]{0,2}P)")
-_GOOD = re.compile(r"[vn]a{0,3}r(?=[,.|c]|$)")
+_GOOD = re.compile(r"[vn]a{0,3}r(?=[,.|cx]|$)")
 
 
 _CUES = frozenset("lroO2Z")
