@@ -99,7 +99,8 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path):
             from mmtt_build import parallel
 
             def work(number):
-                print(os.getpid(), flush=True)
+                # At once: between the number and the line's end of a `print` the other's number may come.
+                os.write(1, b"%d\\n" % os.getpid())
                 time.sleep(600)
 
             if __name__ == "__main__":
