@@ -313,7 +313,7 @@ class _Reader:
                     verb = True  # falls naturally, raises no suspicion, looks like a real one
                     finite = finite or word == "C"
                 elif (
-                    not (word == "s" and earlier == "N")
+                    not (word == "s" and earlier in "nN")
                     and not (word == "w" and (earlier in "vnhN" or (earlier == "d" and kinds[j - 2] in "vh")))
                     and not (
                         word in "pq"
