@@ -229,7 +229,8 @@ def load(workspace: Workspace, row: Row) -> tuple[Job, int]:
         path = workspace.root / workspace.image_path(kind, name)
         try:
             data = images.read_bytes(path)
-            crcs[kind, name] = isal_zlib.crc32(data)
+            if kind == "parts":
+                crcs[name] = isal_zlib.crc32(data)
             return images.decode_stored(data, grey=kind in ("parts", "masks"))
         except BadImage as error:
             raise BadImage(f"{path.relative_to(workspace.root)}: {error.message}") from error
@@ -245,7 +246,7 @@ def load(workspace: Workspace, row: Row) -> tuple[Job, int]:
         source_labels=image("parts", source) if source else None,
         altered=row["parent_id"] is not None,
     )
-    return job, crcs["parts", row["base_id"]]
+    return job, crcs[row["base_id"]]
 
 
 def finish(

@@ -164,8 +164,10 @@ def _stays(
     """Why a submission does not go back, or ""."""
     if row["source"] != SERVER:
         return "did not come from a server"
-    if row["status"] != "ok" or task is None:
+    if row["status"] != "ok":
         return "went back already" if row["status"] == SENT_BACK else f"does not count: {row['status']}"
+    if task is None:
+        return "its task is not in the tables"
     if verdict is None:
         return "not judged yet, or changed since: mmtt qc audit"
     if verdict != REJECT:

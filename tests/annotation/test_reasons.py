@@ -6,6 +6,7 @@ import string
 import tomllib
 from dataclasses import replace
 from importlib import resources
+from typing import Any
 
 import pytest
 
@@ -23,15 +24,17 @@ COVER = tuple(
     for label, side in regions.SLOTS
 )
 FORGED = Forged("warp-0", "ok", cover=COVER)
+BESIDE = Beside(FORGED)
 RULES = [rule.name for rule in base.load_rules(Subject.ANNOTATION)]
 
 
-def told(rule: str, language: str = "en", thresholds: Qc | None = None, **changes: object) -> str:
+def told(
+    rule: str, language: str = "en", thresholds: Qc | None = None, beside: Beside = BESIDE, **changes: Any
+) -> str:
     """The one sentence on what a rule finds."""
     qc = thresholds or Qc()
-    beside = changes.pop("beside", Beside(FORGED))
-    row = replace(ROW, language=language, **changes)  # type: ignore[arg-type]
-    findings = [base.row_of(finding) for finding in base.audit(row, qc, language, beside)]  # type: ignore[arg-type]
+    row = replace(ROW, language=language, **changes)
+    findings = [base.row_of(finding) for finding in base.audit(row, qc, language, beside)]
     (sentence,) = repair.reasons([one for one in findings if one["rule"] == rule], row.description, qc, language)
     return sentence
 
