@@ -28,9 +28,7 @@ BESIDE = Beside(FORGED)
 RULES = [rule.name for rule in base.load_rules(Subject.ANNOTATION)]
 
 
-def told(
-    rule: str, language: str = "en", thresholds: Qc | None = None, beside: Beside = BESIDE, **changes: Any
-) -> str:
+def told(rule: str, language: str = "en", thresholds: Qc | None = None, beside: Beside = BESIDE, **changes: Any) -> str:
     """The one sentence on what a rule finds."""
     qc = thresholds or Qc()
     row = replace(ROW, language=language, **changes)
